@@ -1,0 +1,117 @@
+"""Every way an export can fail, each with its own exit code.
+
+Two roots: a ``UserError`` is mended by changing the model or the call, a ``Bug`` by changing torch2circle.
+A message has no full stop and puts the value after a colon; a hint follows after a blank line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .ir import Where
+
+
+class Torch2CircleError(Exception):
+    """Root of all errors: ``message``, the place in the user's code (``where``) and what to do (``hint``)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
+        self.message, self.where, self.hint = message, where, hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = f"\n  at {self.where}" if self.where else ""
+        hint = f"\n\nhint: {self.hint}" if self.hint else ""
+        return f"{self.message}{place}{hint}"
+
+
+class UserError(Torch2CircleError):
+    """The model, the call or the machine must change."""
+
+    exit_code = 2
+
+
+class Bug(Torch2CircleError):
+    """torch2circle itself is at fault."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, *, where: Where | None = None) -> None:
+        hint = "this is a bug in torch2circle: please report it with the model, or with the folder --explain writes"
+        super().__init__(message, where=where, hint=hint)
+
+
+class LoadError(UserError):
+    """The model file cannot be read, or not safely."""
+
+    exit_code = 3
+
+
+class RecordError(UserError):
+    """The model cannot be run or recorded: train mode, a branch on data, a wrong input, state that is written."""
+
+    exit_code = 4
+
+
+class UnsupportedOps(UserError):
+    """PyTorch operators without a lowering: all of them at once, as ``missing`` = (operator, count, first place, nearest)."""
+
+    exit_code = 5
+
+    def __init__(self, missing: Sequence[tuple[str, int, Where, Sequence[str]]]) -> None:
+        self.missing = list(missing)
+        lines = [f"{len(missing)} operator(s) without a lowering:"]
+        for op, count, where, nearest in missing:
+            near = f" (nearest: {', '.join(nearest)})" if nearest else ""
+            lines.append(f"  {op} x{count}, first at {where}{near}")
+        hint = '`torch2circle ops` lists what is supported; add one with @torch2circle.lowers("ns::op") in src/torch2circle/lower/'
+        super().__init__("\n".join(lines), hint=hint)
+
+
+class UnsupportedUse(UserError):
+    """A supported operator with an argument that is not."""
+
+    exit_code = 6
+
+    def __init__(self, argument: str, got: object, accepted: str, *, where: Where | None = None) -> None:
+        self.argument, self.got, self.accepted = argument, got, accepted
+        super().__init__(f"{argument} not supported: {got}", where=where, hint=f"accepted: {accepted}")
+
+
+class QuantizationError(UserError):
+    """A scale, zero point or bias that no integer kernel can use: zero or NaN scale, overflowing bias."""
+
+    exit_code = 7
+
+
+class TargetError(UserError):
+    """The target runtime cannot execute the graph; another one may."""
+
+    exit_code = 8
+
+
+class WriteError(UserError):
+    """The output cannot be written: missing folder, full disk, a file over the format's size."""
+
+    exit_code = 9
+
+
+class VerifyFailed(UserError):
+    """The file runs, but does not compute what PyTorch computed."""
+
+    exit_code = 10
+
+
+class MissingRuntime(UserError):
+    """A runtime that was asked for is not installed."""
+
+    exit_code = 11
+
+
+class FormatError(UserError):
+    """A .circle or .tflite file that is damaged, or not one at all."""
+
+    exit_code = 12

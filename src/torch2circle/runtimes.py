@@ -1,0 +1,232 @@
+"""Run model files in the real runtimes: onert (.circle) and LiteRT (.tflite).
+
+Everything runs in a child process, because a runtime may die of a file it does not understand. The child runs this
+file by its path, outside the package and without torch, so the rest of torch2circle is imported only where the
+parent needs it. The two exchange arrays through files in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from .errors import TargetError
+
+Array = npt.NDArray[Any]
+Runtime = Literal["onert", "litert"]
+Batches = Sequence[Sequence[Array]]
+
+# runtime -> (name on PyPI, module that is imported, file suffix)
+_PACKAGES = {"onert": ("onert", "onert", ".circle"), "litert": ("ai-edge-litert", "ai_edge_litert", ".tflite")}
+# Lines that the runtimes print on success too.
+_NOISE = re.compile(r"^\s*$|^(INFO|WARNING|W0000|I0000)")
+
+
+@dataclass(frozen=True)
+class Result:
+    """``outputs[i]``: the graph's outputs, in its order, of invocation ``i``, which took ``seconds[i]``."""
+
+    outputs: list[list[Array]]
+    seconds: list[float]
+
+
+def available(runtime: str) -> bool:
+    return importlib.util.find_spec(_PACKAGES[runtime][1]) is not None
+
+
+def versions() -> dict[str, str]:
+    """The installed runtimes and their versions."""
+    return {runtime: importlib.metadata.version(package[0]) for runtime, package in _PACKAGES.items() if available(runtime)}
+
+
+def run(runtime: str, path: Path, batches: Batches, *, timeout: float = 600, delegate: bool = True, threads: int = 1) -> Result:
+    """Load the file once and invoke it with each batch: one list of arrays per invocation, in the order of the graph's inputs.
+
+    ``delegate`` and ``threads`` are LiteRT's: whether XNNPACK takes what it can, and on how many threads.
+    Raises ``TargetError`` with the runtime's own words if it refuses the file, dies or takes longer than ``timeout`` seconds.
+    """
+    result = run_many(runtime, [(path, batches)], timeout=timeout, delegate=delegate, threads=threads)[0]
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def run_many(
+    runtime: str, jobs: Sequence[tuple[Path, Batches]], *, timeout: float = 600, delegate: bool = True, threads: int = 1
+) -> list[Result | TargetError]:
+    """Many files in few children; a file that kills its child costs only its own result. ``timeout`` is for each child."""
+    _require(runtime)
+    with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
+        work = Path(folder)
+        for index, (path, batches) in enumerate(jobs):
+            arrays = {f"{i}.{j}": array for i, batch in enumerate(batches) for j, array in enumerate(batch)}
+            _save(work / f"{index}.in.npz", arrays)
+            (work / f"{index}.job").write_text(f"{Path(path).resolve()}\n{len(batches)}")
+        results: list[Result | TargetError] = []
+        while len(results) < len(jobs):  # a child that dies is followed by one that goes on behind the job it died of
+            ending = _spawn(runtime, work, [str(len(results)), str(len(jobs)), str(int(delegate)), str(threads)], timeout)
+            results += _collect(runtime, work, [path for path, _ in jobs], len(results), ending)
+        return results
+
+
+def _require(runtime: str) -> None:
+    from .errors import MissingRuntime
+
+    if not available(runtime):
+        raise MissingRuntime(f"runtime not installed: {runtime}", hint="pip install torch2circle[verify]")
+
+
+def _spawn(runtime: str, work: Path, options: Sequence[str], timeout: float) -> str:
+    """Run a child to its end; how it ended, or "" if it chose to."""
+    # run_path and not the file itself: that would put this folder, with its ``ir`` and ``format``, on the child's path.
+    code = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)}
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", code, runtime, *options],
+            cwd=work, env=environment, timeout=timeout, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"no result after {timeout:g} s"
+    if child.returncode < 0:
+        return f"killed by {signal.Signals(-child.returncode).name}"
+    said = child.stderr.strip().splitlines() or ["no message"]
+    return f"exit code {child.returncode}: {said[-1]}" if child.returncode else ""
+
+
+def _collect(runtime: str, work: Path, paths: Sequence[Path], first: int, ending: str) -> list[Result | TargetError]:
+    """The results from ``first`` on, up to the one that ended the child."""
+    results: list[Result | TargetError] = []
+    for index in range(first, len(paths)):
+        if (work / f"{index}.out.npz").exists():
+            results.append(_load(work / f"{index}.out.npz"))
+        elif (work / f"{index}.err").exists():
+            results.append(_failure(runtime, Path(paths[index]), work / str(index), ""))
+        else:
+            return [*results, _failure(runtime, Path(paths[index]), work / str(index), ending or "the child left early")]
+    return results
+
+
+def _load(path: Path) -> Result:
+    with np.load(path) as arrays:
+        seconds = arrays["seconds"].tolist()
+        count = int(arrays["count"])
+        return Result([[arrays[f"{i}.{j}"] for j in range(count)] for i in range(len(seconds))], seconds)
+
+
+def _failure(runtime: str, path: Path, stem: Path, ending: str) -> TargetError:
+    from .errors import TargetError
+
+    log, raised = (_text(stem.with_suffix(suffix)) for suffix in (".log", ".err"))
+    lines = [line.strip() for line in log.splitlines() if not _NOISE.match(line)]
+    if not raised or raised.startswith("NNFW_STATUS"):  # onert raises a bare status and prints the reason, LiteRT raises it
+        raised = (lines or [raised])[-1]
+    reason = ": ".join(text for text in (ending, raised.replace("Node number", "; node").strip()) if text)
+    return TargetError(f"{runtime} cannot run {path.name}: {reason}")
+
+
+def _save(path: Path, arrays: dict[str, Array]) -> None:
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub takes any name for allow_pickle
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+# ---- what follows runs in the child
+
+
+def _child(runtime: str, first: int, end: int, delegate: bool, threads: int) -> None:
+    for index in range(first, end):
+        with open(f"{index}.log", "wb") as log:  # C++ writes to the descriptors, not to sys.stderr
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        path, count = Path(f"{index}.job").read_text().split("\n")
+        try:
+            with np.load(f"{index}.in.npz") as arrays:
+                names = [[n for n in arrays.files if n.startswith(f"{i}.")] for i in range(int(count))]
+                batches = [[arrays[name] for name in row] for row in names]
+            step = _onert(path) if runtime == "onert" else _litert(path, delegate, threads)
+            results = [step(batch) for batch in batches]
+        except Exception as error:  # noqa: BLE001  # whatever a runtime raises is its answer
+            Path(f"{index}.err").write_text(str(error) or type(error).__name__)
+            continue
+        outputs = {f"{i}.{j}": array for i, (row, _) in enumerate(results) for j, array in enumerate(row)}
+        count_out = len(results[0][0]) if results else 0
+        seconds = np.array([s for _, s in results])
+        _save(Path("partial.npz"), outputs | {"count": np.array(count_out), "seconds": seconds})
+        os.rename("partial.npz", f"{index}.out.npz")  # a file cut short by a crash is no result
+
+
+_Step = Callable[[list[Array]], tuple[list[Array], float]]
+
+
+def _onert(path: str) -> _Step:
+    # The low-level session, because onert.infer.session cannot take uint8 inputs and casts the others silently.
+    api = importlib.import_module("onert.native.libnnfw_api_pybind")
+    session = api.infer.nnfw_session(path, "cpu")
+    session.set_prepare_config(api.prepare_config.ENABLE_INTERNAL_OUTPUT_ALLOC)
+    session.prepare()
+    infos = [session.input_tensorinfo(i) for i in range(session.input_size())]
+    types = [(np.dtype(info.dtype), tuple(info.dims[: info.rank])) for info in infos]
+
+    def step(batch: list[Array]) -> tuple[list[Array], float]:
+        _match(types, batch)
+        for index, array in enumerate(batch):  # onert keeps the pointers only
+            session.set_input(index, array)
+        start = time.perf_counter()
+        session.run()
+        seconds = time.perf_counter() - start
+        return [session.get_output(i) for i in range(session.output_size())], seconds
+
+    return step
+
+
+def _litert(path: str, delegate: bool, threads: int) -> _Step:
+    api = importlib.import_module("ai_edge_litert.interpreter")
+    resolver = api.OpResolverType.AUTO if delegate else api.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = api.Interpreter(path, num_threads=threads, experimental_op_resolver_type=resolver)
+    interpreter.allocate_tensors()
+    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()  # both in the order of the file
+    types = [(np.dtype(info["dtype"]), tuple(info["shape"].tolist())) for info in inputs]
+
+    def step(batch: list[Array]) -> tuple[list[Array], float]:
+        _match(types, batch)
+        for info, array in zip(inputs, batch, strict=True):
+            interpreter.set_tensor(info["index"], array)
+        start = time.perf_counter()
+        interpreter.invoke()
+        seconds = time.perf_counter() - start
+        return [interpreter.get_tensor(info["index"]) for info in outputs], seconds
+
+    return step
+
+
+def _match(types: Sequence[tuple[np.dtype[Any], tuple[int, ...]]], batch: Sequence[Array]) -> None:
+    """Refuse what a runtime would read past its end, or as another type."""
+    if len(types) != len(batch):
+        raise ValueError(f"inputs given: {len(batch)}, the graph takes: {len(types)}")
+    for index, ((dtype, shape), array) in enumerate(zip(types, batch, strict=True)):
+        if (array.dtype, array.shape) != (dtype, shape):
+            raise ValueError(f"input {index} is {array.dtype}{list(array.shape)}, the graph takes: {dtype}{list(shape)}")
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])), int(sys.argv[5]))

@@ -1,0 +1,319 @@
+"""Write a graph as a Circle or TFLite file.
+
+A file is a small flatbuffer that describes the graph, followed by the constants. The description is built in memory with an
+empty reference in each buffer table; then the constants go to the sink one at a time, and at the end the references are
+filled in. So memory does not grow with the model. Offsets in a flatbuffer are unsigned and point forwards, hence data
+behind the description is as good as data within it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import operator
+import os
+import secrets
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import flatbuffers  # type: ignore[import-untyped]
+import numpy as np
+from flatbuffers import number_types as numbers
+
+from .. import spec
+from ..errors import Bug, WriteError
+from ..ir import Graph, Node, Value
+from .facts import ENUMS, STORAGE, TABLES, UNIONS, Field
+
+VERSIONS: Final = {"CIR0": 0, "TFL3": 3}
+"""File identifier -> the model version its runtimes expect."""
+
+SIZE_LIMIT: Final = 2**31 - 1
+ALIGNMENT: Final = 16
+CHUNK: Final = 1 << 20
+
+_FLAGS: Final[dict[str, Any]] = {
+    "bool": numbers.BoolFlags, "byte": numbers.Int8Flags, "ubyte": numbers.Uint8Flags, "int": numbers.Int32Flags,
+    "uint": numbers.Uint32Flags, "long": numbers.Int64Flags, "ulong": numbers.Uint64Flags, "float": numbers.Float32Flags,
+}  # fmt: skip
+_LATER: Final = object()
+"""Stands for data that is written behind the description."""
+
+Table = Mapping[str, Any]
+
+
+def to_bytes(graph: Graph, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> bytes:
+    """The file's content."""
+    sink = io.BytesIO()
+    write(graph, sink, identifier=identifier, metadata=metadata)
+    return sink.getvalue()
+
+
+def save(graph: Graph, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
+    """Write the file at ``path`` and return its size. ``path`` has the old file or the whole new one, whatever happens."""
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with open(part, "xb") as sink:
+            write(graph, sink, identifier=identifier, metadata=metadata)
+            sink.flush()
+            os.fsync(sink.fileno())
+            size = sink.tell()
+        os.replace(part, target)
+        return size
+    except OSError as error:
+        raise WriteError(f"cannot write {target}: {error.strerror or error}", hint=_advice(error)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "free some space or write to another disk"
+    if error.errno == errno.ENOENT:
+        return "create the folder first"
+    return "name a file in a folder that exists and can be written to"
+
+
+def write(graph: Graph, sink: BinaryIO, *, identifier: str, metadata: Mapping[str, bytes] = {}, description: str = "torch2circle") -> None:
+    """Write the file to ``sink``, which is empty and can seek, and leave it at the end.
+
+    The bytes depend on the arguments alone.
+    """
+    constants = [value for value in graph.values() if value.data is not None]
+    packer = _Packer()
+    head = packer.finish(_model(graph, constants, identifier, metadata, description), identifier)
+    _check_size(len(head), constants, metadata)
+    sink.write(head)
+    positions = _write_data(sink, len(head), [*(_elements(value) for value in constants), *(iter([data]) for data in metadata.values())])
+    for hole, position in zip(packer.holes, positions, strict=True):
+        sink.seek(hole)
+        sink.write(struct.pack("<I", position - hole))
+    sink.seek(0, os.SEEK_END)
+
+
+# The model as nested tables.
+
+
+def _model(graph: Graph, constants: list[Value], identifier: str, metadata: Mapping[str, bytes], description: str) -> Table:
+    if identifier not in VERSIONS:
+        raise Bug(f"not a file identifier: {identifier}")
+    values = list(graph.values())
+    index = {value: i for i, value in enumerate(values)}
+    buffer = {value: i for i, value in enumerate(constants, start=1)}  # buffer 0 is for what is no constant
+    nodes = graph.nodes()
+    codes = {code: i for i, code in enumerate(dict.fromkeys(_code(node) for node in nodes))}
+    subgraph = {
+        "tensors": [_tensor(value, name, buffer.get(value, 0)) for value, name in zip(values, _unique_names(values), strict=True)],
+        "inputs": [index[value] for value in graph.inputs],
+        "outputs": [index[value] for value in graph.outputs],
+        "operators": [_operator(node, index, codes[_code(node)]) for node in nodes],
+        "name": "main",
+    }
+    signature = {
+        "inputs": [{"name": name, "tensor_index": index[v]} for name, v in zip(graph.input_names, graph.inputs, strict=True)],
+        "outputs": [{"name": name, "tensor_index": index[v]} for name, v in zip(graph.output_names, graph.outputs, strict=True)],
+        "signature_key": "serving_default",
+    }
+    return {
+        "version": VERSIONS[identifier],
+        "operator_codes": [_operator_code(op, version, identifier) for op, version in codes],
+        "subgraphs": [subgraph],
+        "description": description,
+        "buffers": [{}] + [{"data": _LATER}] * (len(constants) + len(metadata)),
+        "metadata": [{"name": name, "buffer": i} for i, name in enumerate(metadata, start=len(constants) + 1)],
+        "signature_defs": [signature],
+    }
+
+
+def _unique_names(values: Iterable[Value]) -> list[str]:
+    """Each value's name, with ``_1``, ``_2``, ... where it is taken. onert crashes without a name."""
+    taken: dict[str, None] = {}
+    for value in values:
+        name = wanted = value.name or "value"
+        count = 0
+        while name in taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        taken[name] = None
+    return list(taken)
+
+
+def _tensor(value: Value, name: str, buffer: int) -> Table:
+    table = {"shape": value.type.shape, "type": value.type.dtype.name, "buffer": buffer, "name": name, "has_rank": True}
+    quant = value.type.quant
+    if quant is None:
+        return table
+    if len(quant.scale) != len(quant.zero_point):
+        raise Bug(f"{len(quant.scale)} scales but {len(quant.zero_point)} zero points: {value.name}")
+    return {**table, "quantization": {"scale": quant.scale, "zero_point": quant.zero_point, "quantized_dimension": quant.axis or 0}}
+
+
+def _code(node: Node) -> tuple[str, int]:
+    if node.op not in spec.OPS:
+        raise Bug(f"not in the operator table: {node.op}", where=node.where)
+    return node.op, spec.version(node)
+
+
+def _operator_code(op: str, version: int, identifier: str) -> Table:
+    code = ENUMS["BuiltinOperator"][op]
+    if code < 0 and identifier != "CIR0":
+        raise Bug(f"only Circle has the operator: {op}")
+    return {"deprecated_builtin_code": min(code, 127), "builtin_code": op, "version": version}
+
+
+def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
+    table: dict[str, Any] = {
+        "opcode_index": code,
+        "inputs": [-1 if value is None else index[value] for value in node.inputs],
+        "outputs": [index[value] for value in node.outputs],
+    }
+    options = spec.OPS[node.op].options
+    fields = TABLES[options] if options else {}
+    unknown = sorted(node.attrs.keys() - fields.keys())
+    if unknown:
+        raise Bug(f"{node.op} has no option {', '.join(unknown)}, only: {', '.join(fields) or 'none at all'}", where=node.where)
+    if options:
+        union = "builtin_options" if options in UNIONS["BuiltinOptions"] else "builtin_options_2"
+        table[union] = options, node.attrs
+    return table
+
+
+# Nested tables as a flatbuffer.
+
+
+class _Packer:
+    """Builds a flatbuffer from nested mappings by the schema's facts.
+
+    A table is a mapping, a union a pair (table name, mapping), an enum a member's name, a vector any sequence.
+    ``holes`` are the positions of the references to data that comes later, in the order of the buffers.
+    """
+
+    def __init__(self) -> None:
+        self.builder = flatbuffers.Builder(1 << 16)
+        self.holes: list[int] = []
+
+    def finish(self, model: Table, identifier: str) -> bytes:
+        self.builder.Finish(self.table("Model", model), file_identifier=identifier.encode())
+        head = bytes(self.builder.Output())
+        self.holes = [len(head) - from_end for from_end in self.holes]
+        return head
+
+    def table(self, name: str, values: Table) -> int:
+        fields = TABLES[name]
+        # A table's parts must be complete before it is begun.
+        ready = {}
+        for key, value in values.items():
+            with _typed(name, key, value):
+                ready[key] = self.part(fields[key].type, value)
+        self.builder.StartObject(1 + max((field.slot for field in fields.values()), default=-1))
+        self.builder.ForceDefaults(name == "OperatorCode")  # onert crashes without deprecated_builtin_code, also where it is 0
+        for key, value in ready.items():
+            with _typed(name, key, values[key]):
+                self.add(fields[key], values[key], value)
+        return int(self.builder.EndObject())
+
+    def part(self, kind: str, value: Any) -> Any:
+        """The offset of what is stored by reference; what is stored in the table is passed on."""
+        if value is _LATER:
+            return value
+        if kind == "string":
+            return self.builder.CreateString(value)
+        if kind in TABLES:
+            return self.table(kind, value)
+        if kind in UNIONS:
+            return self.table(*value)
+        return self.vector(kind[1:-1], value) if kind.startswith("[") else value
+
+    def add(self, field: Field, given: Any, value: Any) -> None:
+        if value is _LATER:
+            self.builder.PrependUint32(0)
+            self.builder.Slot(field.slot)
+            self.holes.append(self.builder.Offset())
+        elif field.type in ENUMS:
+            self.builder.PrependSlot(_FLAGS[STORAGE[field.type]], field.slot, ENUMS[field.type][value], field.default)
+        elif field.type in _FLAGS:
+            flags = _FLAGS[field.type]
+            exact = flags.py_type if field.type in ("bool", "float") else operator.index
+            self.builder.PrependSlot(flags, field.slot, exact(value), field.default)
+        else:
+            if field.type in UNIONS:
+                self.builder.PrependUint8Slot(field.slot - 1, UNIONS[field.type][given[0]], 0)
+            self.builder.PrependUOffsetTRelativeSlot(field.slot, value, 0)
+
+    def vector(self, kind: str, values: Any) -> int:
+        if kind in _FLAGS:
+            dtype = numbers.to_numpy_type(_FLAGS[kind])
+            return int(self.builder.CreateNumpyVector(np.array(values, dtype).reshape(-1)))
+        offsets = [self.table(kind, value) for value in values]
+        self.builder.StartVector(4, len(offsets), 4)
+        for offset in reversed(offsets):
+            self.builder.PrependUOffsetTRelative(offset)
+        return int(self.builder.EndVector())
+
+
+@contextlib.contextmanager
+def _typed(table: str, key: str, value: Any) -> Iterator[None]:
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError, KeyError) as error:
+        raise Bug(f"{table}.{key} is of type {TABLES[table][key].type}, not: {value!r}") from error
+
+
+# The data behind the description.
+
+
+def _check_size(head: int, constants: list[Value], metadata: Mapping[str, bytes]) -> None:
+    sizes = [*(value.type.nbytes for value in constants), *(len(data) for data in metadata.values())]
+    total = head + sum(size + ALIGNMENT + 4 for size in sizes)
+    if total > SIZE_LIMIT:
+        largest = sorted(constants, key=lambda value: -value.type.nbytes)[:3]
+        names = ", ".join(f"{value.name} ({value.type.nbytes:,} bytes)" for value in largest)
+        hint = f"quantize the weights or split the model; the largest tensors: {names}"
+        raise WriteError(f"the file would be over 2 GiB, the most that the format holds: {total:,} bytes", hint=hint)
+
+
+def _elements(value: Value) -> Iterator[bytes | memoryview]:
+    """A constant's bytes, little endian, in chunks."""
+    array = value.array()
+    wanted = value.type.dtype.numpy
+    if array.shape != value.type.shape or array.dtype != wanted:
+        raise Bug(f"constant {value.name} is {array.dtype}{list(array.shape)}, its type says {value.type}")
+    flat = np.ascontiguousarray(array, wanted.newbyteorder("<")).reshape(-1).view(np.uint8).data
+    for start in range(0, len(flat), CHUNK):
+        yield flat[start : start + CHUNK]
+
+
+def _write_data(sink: BinaryIO, end: int, blobs: list[Iterator[Any]]) -> list[int]:
+    """Write each blob as an aligned byte vector, equal ones once; return where the vectors are."""
+    known: dict[tuple[bytes, int], int] = {}
+    positions = []
+    for blob in blobs:
+        padding = -(end + 4) % ALIGNMENT
+        position = end + padding
+        sink.seek(end)
+        sink.write(bytes(padding + 4))
+        digest, length = _write_chunks(sink, blob)
+        first = known.setdefault((digest, length), position)
+        if first == position:
+            sink.seek(position)
+            sink.write(struct.pack("<I", length))
+            end = position + 4 + length
+        positions.append(first)
+    sink.truncate(end)  # cuts off a last blob that turned out to be known
+    return positions
+
+
+def _write_chunks(sink: BinaryIO, chunks: Iterator[Any]) -> tuple[bytes, int]:
+    """In a function of its own, so that the last chunk does not keep its array alive while the next one is loaded."""
+    digest, length = hashlib.blake2b(digest_size=32), 0
+    for chunk in chunks:
+        sink.write(chunk)
+        digest.update(chunk)
+        length += len(chunk)
+    return digest.digest(), length

@@ -12,7 +12,6 @@ import contextlib
 import errno
 import hashlib
 import io
-import operator
 import os
 import secrets
 import struct
@@ -20,14 +19,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import flatbuffers  # type: ignore[import-untyped]
 import numpy as np
-from flatbuffers import number_types as numbers
 
 from .. import spec
 from ..errors import Bug, WriteError
 from ..ir import Graph, Node, Value
-from .facts import ENUMS, STORAGE, TABLES, UNIONS, Field
+from .facts import ENUMS, TABLES, UNIONS
+from .packer import LATER, Packer, Table
 
 VERSIONS: Final = {"CIR0": 0, "TFL3": 3}
 """File identifier -> the model version its runtimes expect."""
@@ -35,15 +33,6 @@ VERSIONS: Final = {"CIR0": 0, "TFL3": 3}
 SIZE_LIMIT: Final = 2**31 - 1
 ALIGNMENT: Final = 16
 CHUNK: Final = 1 << 20
-
-_FLAGS: Final[dict[str, Any]] = {
-    "bool": numbers.BoolFlags, "byte": numbers.Int8Flags, "ubyte": numbers.Uint8Flags, "int": numbers.Int32Flags,
-    "uint": numbers.Uint32Flags, "long": numbers.Int64Flags, "ulong": numbers.Uint64Flags, "float": numbers.Float32Flags,
-}  # fmt: skip
-_LATER: Final = object()
-"""Stands for data that is written behind the description."""
-
-Table = Mapping[str, Any]
 
 
 def to_bytes(graph: Graph, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> bytes:
@@ -86,7 +75,7 @@ def write(graph: Graph, sink: BinaryIO, *, identifier: str, metadata: Mapping[st
     The bytes depend on the arguments alone.
     """
     constants = [value for value in graph.values() if value.data is not None]
-    packer = _Packer()
+    packer = Packer()
     head = packer.finish(_model(graph, constants, identifier, metadata, description), identifier)
     _check_size(len(head), constants, metadata)
     sink.write(head)
@@ -125,7 +114,7 @@ def _model(graph: Graph, constants: list[Value], identifier: str, metadata: Mapp
         "operator_codes": [_operator_code(op, version, identifier) for op, version in codes],
         "subgraphs": [subgraph],
         "description": description,
-        "buffers": [{}] + [{"data": _LATER}] * (len(constants) + len(metadata)),
+        "buffers": [{}] + [{"data": LATER}] * (len(constants) + len(metadata)),
         "metadata": [{"name": name, "buffer": i} for i, name in enumerate(metadata, start=len(constants) + 1)],
         "signature_defs": [signature],
     }
@@ -182,87 +171,6 @@ def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
         union = "builtin_options" if options in UNIONS["BuiltinOptions"] else "builtin_options_2"
         table[union] = options, node.attrs
     return table
-
-
-# Nested tables as a flatbuffer.
-
-
-class _Packer:
-    """Builds a flatbuffer from nested mappings by the schema's facts.
-
-    A table is a mapping, a union a pair (table name, mapping), an enum a member's name, a vector any sequence.
-    ``holes`` are the positions of the references to data that comes later, in the order of the buffers.
-    """
-
-    def __init__(self) -> None:
-        self.builder = flatbuffers.Builder(1 << 16)
-        self.holes: list[int] = []
-
-    def finish(self, model: Table, identifier: str) -> bytes:
-        self.builder.Finish(self.table("Model", model), file_identifier=identifier.encode())
-        head = bytes(self.builder.Output())
-        self.holes = [len(head) - from_end for from_end in self.holes]
-        return head
-
-    def table(self, name: str, values: Table) -> int:
-        fields = TABLES[name]
-        # A table's parts must be complete before it is begun.
-        ready = {}
-        for key, value in values.items():
-            with _typed(name, key, value):
-                ready[key] = self.part(fields[key].type, value)
-        self.builder.StartObject(1 + max((field.slot for field in fields.values()), default=-1))
-        self.builder.ForceDefaults(name == "OperatorCode")  # onert crashes without deprecated_builtin_code, also where it is 0
-        for key, value in ready.items():
-            with _typed(name, key, values[key]):
-                self.add(fields[key], values[key], value)
-        return int(self.builder.EndObject())
-
-    def part(self, kind: str, value: Any) -> Any:
-        """The offset of what is stored by reference; what is stored in the table is passed on."""
-        if value is _LATER:
-            return value
-        if kind == "string":
-            return self.builder.CreateString(value)
-        if kind in TABLES:
-            return self.table(kind, value)
-        if kind in UNIONS:
-            return self.table(*value)
-        return self.vector(kind[1:-1], value) if kind.startswith("[") else value
-
-    def add(self, field: Field, given: Any, value: Any) -> None:
-        if value is _LATER:
-            self.builder.PrependUint32(0)
-            self.builder.Slot(field.slot)
-            self.holes.append(self.builder.Offset())
-        elif field.type in ENUMS:
-            self.builder.PrependSlot(_FLAGS[STORAGE[field.type]], field.slot, ENUMS[field.type][value], field.default)
-        elif field.type in _FLAGS:
-            flags = _FLAGS[field.type]
-            exact = flags.py_type if field.type in ("bool", "float") else operator.index
-            self.builder.PrependSlot(flags, field.slot, exact(value), field.default)
-        else:
-            if field.type in UNIONS:
-                self.builder.PrependUint8Slot(field.slot - 1, UNIONS[field.type][given[0]], 0)
-            self.builder.PrependUOffsetTRelativeSlot(field.slot, value, 0)
-
-    def vector(self, kind: str, values: Any) -> int:
-        if kind in _FLAGS:
-            dtype = numbers.to_numpy_type(_FLAGS[kind])
-            return int(self.builder.CreateNumpyVector(np.array(values, dtype).reshape(-1)))
-        offsets = [self.table(kind, value) for value in values]
-        self.builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            self.builder.PrependUOffsetTRelative(offset)
-        return int(self.builder.EndVector())
-
-
-@contextlib.contextmanager
-def _typed(table: str, key: str, value: Any) -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, ValueError, OverflowError, KeyError) as error:
-        raise Bug(f"{table}.{key} is of type {TABLES[table][key].type}, not: {value!r}") from error
 
 
 # The data behind the description.

@@ -1,0 +1,198 @@
+"""Read a Circle or TFLite file back into a graph.
+
+Whatever the bytes are, the result is a graph or a ``FormatError``. Constants are views of the file, which is mapped, not loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from ..errors import FormatError
+from ..ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
+from .facts import TABLES
+from .walker import File, WireTable
+
+IDENTIFIERS: Final = ("CIR0", "TFL3")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A file's first subgraph, and what the file says about itself."""
+
+    graph: Graph
+    identifier: str
+    version: int
+    metadata: dict[str, bytes]
+    description: str
+
+
+def read(source: str | os.PathLike[str] | bytes) -> Contents:
+    """The model in the file or the bytes ``source``.
+
+    A node's attributes are the options that differ from the schema's defaults. A custom operator is a node ``CUSTOM`` with
+    the attributes ``custom_code`` and ``custom_options``. Names of inputs and outputs are the signature's, or the tensors'.
+    """
+    if isinstance(source, bytes):
+        return _contents(File(memoryview(source), f"{len(source)} bytes"))
+    try:
+        with open(source, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
+    except OSError as error:
+        raise FormatError(f"cannot read {source}: {error.strerror or error}") from error
+    return _contents(File(view, str(source)))
+
+
+def _contents(file: File) -> Contents:
+    identifier = bytes(file.view[4:8]).decode("latin-1")
+    if identifier not in IDENTIFIERS:
+        file.fail("neither a Circle nor a TFLite model" if len(file.view) else "the file is empty")
+    model = WireTable(file, "Model", file.target(0))
+    subgraphs = model.tables("subgraphs")
+    if not subgraphs:
+        file.fail("the model has no subgraph")
+    buffers = [_buffer(file, buffer) for buffer in model.tables("buffers")]
+    signatures = [table for table in model.tables("signature_defs") if table.number("subgraph_index") == 0]
+    graph = _GraphReader(file, subgraphs[0], buffers, model.tables("operator_codes")).graph(signatures[0] if signatures else None)
+    metadata = {}
+    for entry in model.tables("metadata"):
+        data = _item(file, buffers, entry.number("buffer"), "buffer")
+        file.charge(0 if data is None else len(data))
+        metadata[entry.get("name") or ""] = b"" if data is None else bytes(data)
+    return Contents(graph, identifier, model.number("version"), metadata, model.get("description") or "")
+
+
+def _item(file: File, items: list[Any], index: int, what: str) -> Any:
+    if not 0 <= index < len(items):
+        file.fail(f"damaged, there is no {what} {index}")
+    return items[index]
+
+
+def _buffer(file: File, buffer: WireTable) -> Array | None:
+    """The buffer's bytes: in the flatbuffer, or elsewhere in the file as TFLite allows."""
+    data: Array | None = buffer.get("data")
+    offset, size = buffer.number("offset"), buffer.number("size")
+    if data is not None or offset <= 1:
+        return data
+    file.check(offset, size)
+    return np.frombuffer(file.view, np.uint8, size, offset)
+
+
+class _GraphReader:
+    """Builds the values of one subgraph when they are asked for, operator by operator."""
+
+    def __init__(self, file: File, subgraph: WireTable, buffers: list[Array | None], codes: list[WireTable]) -> None:
+        self.file, self.subgraph, self.buffers, self.codes = file, subgraph, buffers, codes
+        self.tensors = subgraph.tables("tensors")
+        self.values: dict[int, Value] = {}
+
+    def graph(self, signature: WireTable | None) -> Graph:
+        inputs, outputs = self.subgraph.numbers("inputs"), self.subgraph.numbers("outputs")
+        for index in inputs:
+            self.values[index] = Value(self.type(index), self.name(index))
+        for operator in self.subgraph.tables("operators"):
+            self.node(operator)
+        return Graph(
+            tuple(self.values[index] for index in inputs),
+            tuple(self.value(index) for index in outputs),
+            self.signature_names(signature, "inputs", inputs),
+            self.signature_names(signature, "outputs", outputs),
+        )
+
+    def node(self, operator: WireTable) -> None:
+        op, attrs = self.operation(operator)
+        inputs = [None if index == -1 else self.value(index) for index in operator.numbers("inputs")]
+        outputs = operator.numbers("outputs")
+        for index in outputs:
+            if index in self.values:
+                self.file.fail(f"{op} writes {self.name(index)}, which is a constant, an input or another operator's result")
+        node = Node.make(op, inputs, [Value(self.type(index), self.name(index)) for index in outputs], attrs)
+        self.values.update(zip(outputs, node.outputs, strict=True))
+
+    def operation(self, operator: WireTable) -> tuple[str, Mapping[str, Any]]:
+        """Schema name and attributes."""
+        code: WireTable = _item(self.file, self.codes, operator.number("opcode_index"), "operator code")
+        old, new = code.number("deprecated_builtin_code"), code.number("builtin_code")
+        op = code.member("BuiltinOperator", min(old, new) if min(old, new) < 0 else max(old, new))
+        if op == "CUSTOM":
+            data = operator.get("custom_options")
+            return op, {"custom_code": code.get("custom_code") or "", "custom_options": b"" if data is None else data.tobytes()}
+        options = operator.get("builtin_options") or operator.get("builtin_options_2")
+        return op, _attrs(options[1]) if options else {}
+
+    def value(self, index: int) -> Value:
+        if index not in self.values:
+            self.values[index] = self.constant(index)
+        return self.values[index]
+
+    def constant(self, index: int) -> Value:
+        kind, name = self.type(index), self.name(index)
+        data = _item(self.file, self.buffers, self.tensors[index].number("buffer"), "buffer")
+        if data is None and kind.size:
+            self.file.fail(f"tensor {name} is read, but no operator before has written it")
+        data = np.empty(0, np.uint8) if data is None else data
+        if len(data) != kind.nbytes:
+            self.file.fail(f"tensor {name} has {len(data)} bytes of data, its type {kind} needs {kind.nbytes}")
+        return Value(kind, name, data=Constant.of(data.view(kind.dtype.numpy.newbyteorder("<")).reshape(kind.shape)))
+
+    def name(self, index: int) -> str:
+        tensor: WireTable = _item(self.file, self.tensors, index, "tensor")
+        return tensor.get("name") or ""
+
+    def type(self, index: int) -> Type:
+        tensor: WireTable = _item(self.file, self.tensors, index, "tensor")
+        shape = tuple(tensor.numbers("shape"))
+        if any(size < 0 for size in shape) or math.prod(shape) > 2**62:
+            self.file.fail(f"tensor {self.name(index)} has an impossible shape: {list(shape)}")
+        element = tensor.get("type")
+        if element not in DType.__members__ or "sparsity" in tensor:
+            self.file.fail(f"tensor {self.name(index)} is {'sparse' if 'sparsity' in tensor else element}, which is not supported")
+        return Type(shape, DType[element], self.quant(tensor, shape))
+
+    def quant(self, tensor: WireTable, shape: tuple[int, ...]) -> Quant | None:
+        table = tensor.get("quantization")
+        if table is None:
+            return None
+        if table.get("details"):
+            self.file.fail(f"tensor {tensor.get('name')} has a quantization that is not affine: {table.get('details')[0]}")
+        scale, zero_point, axis = table.get("scale"), table.get("zero_point"), table.number("quantized_dimension")
+        if scale is None or not len(scale):
+            return None
+        if zero_point is None or len(zero_point) != len(scale):
+            self.file.fail(f"tensor {tensor.get('name')} has not as many zero points as scales")
+        # One scale on axis 0 is what a quantization of the whole tensor looks like.
+        if len(scale) == 1 and axis == 0:
+            return Quant(scale, zero_point)
+        if not 0 <= axis < len(shape) or shape[axis] != len(scale):
+            self.file.fail(f"tensor {tensor.get('name')} of shape {list(shape)} has {len(scale)} scales for dimension {axis}")
+        return Quant(scale, zero_point, axis)
+
+    def signature_names(self, signature: WireTable | None, key: str, indices: list[int]) -> tuple[str, ...]:
+        """In the order of the subgraph; the signature may have another one, and the same tensor under several names."""
+        names: dict[int, list[str]] = {}
+        for entry in signature.tables(key) if signature else []:
+            names.setdefault(entry.number("tensor_index"), []).append(entry.get("name") or "")
+        return tuple(names[index].pop(0) if names.get(index) else self.name(index) for index in indices)
+
+
+def _attrs(options: WireTable) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    attrs: dict[str, Any] = {}
+    for key, field in TABLES[options.name].items():
+        if key not in options:
+            continue
+        value = options.get(key)
+        if field.type == "[ubyte]":
+            attrs[key] = value.tobytes()
+        elif field.type.startswith("["):
+            attrs[key] = tuple(value.tolist())
+        elif field.default is None or options.number(key) != field.default:
+            attrs[key] = value
+    return attrs

@@ -15,7 +15,9 @@ from torch2circle.errors import MissingRuntime, TargetError
 from torch2circle.ir import Constant, DType, Graph, Node, Quant, Type, Value
 
 FILES = {"onert": (".circle", "CIR0"), "litert": (".tflite", "TFL3")}
-BOTH = pytest.mark.parametrize("runtime", [pytest.param(r, marks=pytest.mark.skipif(not runtimes.available(r), reason="not installed")) for r in FILES])
+BOTH = pytest.mark.parametrize(
+    "runtime", [pytest.param(r, marks=pytest.mark.skipif(not runtimes.available(r), reason="not installed")) for r in FILES]
+)
 DTYPES = [DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.INT64, DType.BOOL]
 
 
@@ -32,7 +34,10 @@ def flatten(dtype: DType, shape: tuple[int, ...], count: int = 1) -> Graph:
     size = int(np.prod(shape))
     inputs = tuple(Value(Type(shape, dtype, quant), f"x{i}") for i in range(count))
     target = Value(Type((1,), DType.INT32), "shape", data=Constant.of(np.array([size], np.int32)))
-    outputs = [Node.make("RESHAPE", [x, target], [Value(Type((size,), dtype, quant), f"y{i}")], {"new_shape": (size,)}).out for i, x in enumerate(inputs)]
+    outputs = [
+        Node.make("RESHAPE", [x, target], [Value(Type((size,), dtype, quant), f"y{i}")], {"new_shape": (size,)}).out
+        for i, x in enumerate(inputs)
+    ]
     return Graph(inputs, tuple(outputs[::-1]), tuple(x.name for x in inputs), tuple(y.name for y in outputs[::-1]))
 
 
@@ -46,7 +51,9 @@ def no_kernel() -> Graph:
 @BOTH
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("shape", "count"), [((1, 2, 2, 3), 1), ((), 1), ((2, 3), 200)])
-def test_values_come_back_bit_for_bit_in_graph_order(tmp_path: Path, runtime: str, dtype: DType, shape: tuple[int, ...], count: int) -> None:
+def test_values_come_back_bit_for_bit_in_graph_order(
+    tmp_path: Path, runtime: str, dtype: DType, shape: tuple[int, ...], count: int
+) -> None:
     rng = np.random.default_rng(0)
     batches = [[rng.integers(0, 2 if dtype is DType.BOOL else 100, shape).astype(dtype.numpy) for _ in range(count)] for _ in range(2)]
     result = runtimes.run(runtime, save(flatten(dtype, shape, count), tmp_path, runtime), batches)
@@ -79,7 +86,9 @@ def test_a_crash_costs_one_result(tmp_path: Path) -> None:
     junk = tmp_path / "junk.circle"
     junk.write_bytes(b"not a model")  # onert reads it as a flatbuffer and dies
     batch = [[np.arange(4, dtype=np.uint8)]]
-    first, crash, refusal, last = runtimes.run_many("onert", [(good, batch), (junk, batch), (tmp_path / "none.circle", batch), (good, batch)])
+    first, crash, refusal, last = runtimes.run_many(
+        "onert", [(good, batch), (junk, batch), (tmp_path / "none.circle", batch), (good, batch)]
+    )
     assert isinstance(first, runtimes.Result)
     assert isinstance(last, runtimes.Result)
     assert "killed by SIG" in str(crash)

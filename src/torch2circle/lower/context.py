@@ -1,0 +1,176 @@
+"""What a lowering is given: operands in the right order, and ``emit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import UnsupportedUse
+from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value
+from ..quant import constant_of, type_of
+from ..record import Call, Recording, Ref
+
+Perm = tuple[int, ...]
+
+
+def plain(rank: int) -> Perm:
+    """PyTorch's own order."""
+    return tuple(range(rank))
+
+
+def channels_last(rank: int) -> Perm:
+    """N, spatial dimensions, C."""
+    return (0, *range(2, rank), 1) if rank > 2 else plain(rank)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A value, and the PyTorch dimension that each of its axes holds. A permute in PyTorch changes only ``order``."""
+
+    value: Value
+    order: Perm
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """In PyTorch's dimension order."""
+        return tuple(self.value.type.shape[self.order.index(d)] for d in range(len(self.order)))
+
+
+@dataclass(frozen=True)
+class Options:
+    """``io_layout``: ``"torch"`` keeps NCHW inputs and outputs, ``"nhwc"`` makes those of rank 4 channels last.
+    ``bias_overflow``: ``"raise"`` a channel's weight scale until its bias fits int32, or stop with an ``"error"``.
+    """
+
+    io_layout: str = "torch"
+    bias_overflow: str = "raise"
+
+
+class Builder:
+    """Emits nodes, and moves values between dimension orders with at most one TRANSPOSE a value and order."""
+
+    def __init__(self, recording: Recording, options: Options) -> None:
+        self.recording, self.options = recording, options
+        self.env: dict[int, Placed] = {}
+        self.findings: list[Finding] = []
+        self._arranged: dict[tuple[Value, Perm], Value] = {}
+        self._constants: dict[int, Placed] = {}
+        self._counts: dict[str, int] = {}
+
+    def name(self, stem: str) -> str:
+        """``stem``, with a number behind it from the second time on."""
+        count = self._counts[stem] = self._counts.get(stem, -1) + 1
+        return stem if count == 0 else f"{stem}.{count}"
+
+    def place(self, arg: Ref | Tensor) -> Placed:
+        """The value of a recorded tensor, or of a constant one."""
+        if isinstance(arg, Ref):
+            return self.env[arg.index]
+        if id(arg) not in self._constants:
+            type_ = type_of(arg)
+            value = Value(type_, self.name(self.recording.name_of(arg) or "constant"), data=constant_of(lambda: arg))
+            self._constants[id(arg)] = Placed(value, plain(type_.rank))
+        return self._constants[id(arg)]
+
+    def arrange(self, placed: Placed, order: Perm) -> Value:
+        """The value with its axes in ``order``."""
+        if placed.order == order:
+            return placed.value
+        key = placed.value, tuple(placed.order.index(d) for d in order)
+        if key not in self._arranged:
+            self._arranged[key] = self._transposed(*key, order)
+        return self._arranged[key]
+
+    def _transposed(self, value: Value, perm: Perm, order: Perm) -> Value:
+        type_ = value.type.permute(perm)
+        if value.data is not None:
+            return replace(value, type=type_, data=value.data.map(lambda array: array.transpose(perm)))
+        origin = value.origin and Origin(value.origin.tensor, tuple(value.origin.order[p] for p in perm))
+        out = Value(type_, self.name(f"{value.name}.transposed"), origin=origin)
+        return Node.make("TRANSPOSE", (value, self.const(np.array(perm, np.int32), "perm")), (out,)).out
+
+    def const(self, array: Array, stem: str = "constant", quant: Quant | None = None) -> Value:
+        return Value(Type(array.shape, DType.of(array), quant), self.name(stem), data=Constant.of(array))
+
+
+class Context:
+    """One call being lowered. ``order`` is the order its operands are in."""
+
+    def __init__(self, builder: Builder, call: Call, order: Perm) -> None:
+        self.builder, self.call, self.order, self.where = builder, call, order, call.where
+        self.outs = [builder.recording.tensors[i] for i in call.outs]
+
+    # -- facts about the call
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the first result, in PyTorch's order."""
+        return tuple(self.outs[0].shape)
+
+    def out_type(self, index: int = 0) -> Type:
+        """The type PyTorch's result has, in PyTorch's order."""
+        return type_of(self.outs[index], self.where)
+
+    def only(self, condition: bool, argument: str, got: object, accepted: str) -> None:
+        """Refuse a use of the operator that is not supported.
+
+        Raises:
+            UnsupportedUse: unless ``condition`` holds.
+        """
+        if not condition:
+            raise UnsupportedUse(f"{argument} of {self.call.op}", got, accepted, where=self.where)
+
+    def axis(self, dim: int) -> int:
+        """The axis that holds PyTorch's dimension ``dim`` (negative ones count from the end)."""
+        return self.order.index(dim % len(self.order))
+
+    # -- making nodes
+
+    def emit(self, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Value:
+        """A node whose result is the one PyTorch's call gave, with its axes in ``order`` (the operands' order if not told)."""
+        return self.emit_many(op, *inputs, order=order, **attrs)[0]
+
+    def emit_result(self, index: int, op: str, *inputs: Value | None, **attrs: Any) -> Value:
+        """A node of its own for result ``index`` of a call with several."""
+        out = Value(self.out_type(index).permute(self.order), self._result_name(), origin=Origin(self.call.outs[index], self.order))
+        return Node.make(op, inputs, (out,), attrs, self.where).out
+
+    def emit_many(self, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Sequence[Value]:
+        """As ``emit``, for all results of the call."""
+        order = self.order if order is None else order
+        outs = []
+        for i, tensor in enumerate(self.outs):
+            outs.append(Value(type_of(tensor, self.where).permute(order), self._result_name(), origin=Origin(self.call.outs[i], order)))
+        return Node.make(op, inputs, outs, attrs, self.where).outputs
+
+    def emit_as(self, type_: Type, op: str, *inputs: Value | None, **attrs: Any) -> Value:
+        """A node whose result is none of PyTorch's."""
+        return Node.make(op, inputs, (Value(type_, self.builder.name(f"{self._stem()}.{op.lower()}")),), attrs, self.where).out
+
+    def _stem(self) -> str:
+        return self.where.module or self.call.op.partition("::")[2].partition(".")[0]
+
+    def _result_name(self) -> str:
+        return self.builder.name(self._stem())
+
+    def const(self, data: Array | Sequence[int] | float, stem: str = "constant", quant: Quant | None = None) -> Value:
+        """A constant; integers become int32, as every operator wants its axes and shapes, and floats float32."""
+        array = np.asarray(data)
+        narrow = {"i": np.int32, "f": np.float32}.get(array.dtype.kind) if not isinstance(data, np.ndarray) else None
+        return self.builder.const(array.astype(narrow) if narrow else array, stem, quant)
+
+    def note(self, severity: str, code: str, message: str) -> None:
+        """Tell the user something about this call."""
+        self.builder.findings.append(Finding(severity, code, self.where.module or "<top>", f"{message} ({self.where})"))
+
+
+def reshaped(c: Context, value: Value, shape: Sequence[int]) -> Value:
+    """``value`` with another shape: a constant is reshaped when written, anything else by a RESHAPE."""
+    type_ = value.type.reshape(shape)
+    if value.data is not None:
+        return replace(value, type=type_, data=value.data.map(lambda array: array.reshape(tuple(shape))))
+    return c.emit_as(type_, "RESHAPE", value, c.const(list(shape), "shape"), new_shape=list(shape))

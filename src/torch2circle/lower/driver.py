@@ -1,0 +1,160 @@
+"""Recording -> neutral graph: bring each call's operands into the order its lowering wants, and call it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ..errors import Bug, UnsupportedOps
+from ..ir import DType, Finding, Graph, Origin, Quant, Type, Value
+from ..quant import type_of
+from ..record import Call, Recording, Ref
+from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
+from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
+
+
+def lower(recording: Recording, options: Options = Options()) -> tuple[Graph, list[Finding]]:
+    """The neutral graph of a recording: Circle's operators, PyTorch's own integers.
+
+    Raises:
+        UnsupportedOps: naming every operator without a lowering.
+        UnsupportedUse, QuantizationError: from the first call that cannot be expressed.
+    """
+    calls = recording.needed()
+    _refuse_missing(calls)
+    builder = Builder(recording, options)
+    inputs = []
+    for number, name in zip(recording.inputs, recording.input_names, strict=True):
+        order = _io_order(recording.tensors[number].dim(), options.io_layout)
+        value = Value(type_of(recording.tensors[number]).permute(order), builder.name(name), origin=Origin(number, order))
+        builder.env[number] = Placed(value, order)
+        inputs.append(value)
+    for call in calls:
+        _lower_call(builder, call, LOWERINGS[call.op])
+    outputs = []
+    for out in recording.outputs:
+        placed = builder.place(out)
+        outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
+    graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
+    return graph, builder.findings
+
+
+def _io_order(rank: int, io_layout: str) -> Perm:
+    return channels_last(rank) if io_layout == "nhwc" and rank == 4 else plain(rank)
+
+
+def _refuse_missing(calls: Sequence[Call]) -> None:
+    missing = Counter(call.op for call in calls if call.op not in LOWERINGS)
+    if missing:
+        first = {call.op: call.where for call in reversed(calls)}
+        raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()])
+
+
+def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
+    first = next(iter(call.args))
+    args = {("x" if name == first else name): value for name, value in call.args.items()}
+    activations = {name: value for name, value in args.items() if name not in PARAMETERS}
+    tensors = [leaf for leaf in pytree.tree_leaves(activations) if isinstance(leaf, (Ref, Tensor))]
+    placed = [builder.place(leaf) for leaf in tensors]
+    order = _common_order(lowering.order, placed)
+    c = Context(builder, call, order)
+    island = lowering.island and any(p.value.type.quant for p in placed)
+    if island:
+        c = _FloatContext(builder, call, order)
+
+    def operand(leaf: Any) -> Any:
+        if not isinstance(leaf, (Ref, Tensor)):
+            return leaf
+        if lowering.order is Order.FREE:
+            return builder.place(leaf)
+        value = _in_order(c, builder.place(leaf), order)
+        return _dequantized(c, value) if island else value
+
+    operands = {name: pytree.tree_map(operand, activations[name]) for name in lowering.params if name in activations}
+    parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
+    result = lowering.body(c, **operands, **parameters, **{k: v for k, v in lowering.constants.items() if k in lowering.params})
+    results = [result] if isinstance(result, (Value, Placed)) else list(result)
+    if island:
+        results = [_quantized(Context(builder, call, order), results[0])]
+    if len(results) != len(call.outs):
+        raise Bug(f"the lowering of {call.op} gave {len(results)} results, PyTorch {len(call.outs)}", where=call.where)
+    for number, made in zip(call.outs, results, strict=True):
+        builder.env[number] = made if isinstance(made, Placed) else Placed(made, _order_of(made, order))
+        _check(builder, call, number)
+
+
+def _parameter(c: Context, name: str) -> Tensor | None:
+    value = c.call.args[name]
+    c.only(not isinstance(value, Ref), name, "a tensor computed from an input", "a parameter of the model")
+    return cast("Tensor | None", value)
+
+
+def _common_order(wanted: Order, placed: Sequence[Placed]) -> Perm:
+    """The order in which all operands of the highest rank will be; for ANY the one that most of the data is in already."""
+    rank = max((len(p.order) for p in placed), default=0)
+    if wanted is Order.LAST:
+        return channels_last(rank)
+    if wanted is Order.PLAIN:
+        return plain(rank)
+    sizes: Counter[Perm] = Counter()
+    for p in placed:
+        if len(p.order) == rank and p.value.data is None:
+            sizes[p.order] += p.value.type.size
+    return sizes.most_common(1)[0][0] if sizes else plain(rank)
+
+
+def _in_order(c: Context, placed: Placed, order: Perm) -> Value:
+    """Operands of lower rank are aligned at the last PyTorch dimension first, as broadcasting does, and only then permuted."""
+    rank = len(placed.order)
+    if rank == len(order):
+        return c.builder.arrange(placed, order)
+    if rank <= 1 and order == plain(len(order)) or rank == 0:
+        return placed.value
+    shape = (1,) * (len(order) - rank) + placed.shape
+    value = c.builder.arrange(placed, plain(rank))
+    return c.builder.arrange(Placed(reshaped(c, value, shape), plain(len(order))), order)
+
+
+def _order_of(value: Value, default: Perm) -> Perm:
+    return value.origin.order if value.origin else default
+
+
+# -- float islands: what PyTorch computes by dequantizing, computing in float and quantizing again
+
+
+class _FloatContext(Context):
+    """A context whose result is float, to be quantized behind it."""
+
+    def emit_many(self, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Sequence[Value]:
+        order = self.order if order is None else order
+        return (self.emit_as(replace(self.out_type().permute(order), dtype=DType.FLOAT32, quant=None), op, *inputs, **attrs),)
+
+
+def _dequantized(c: Context, value: Value) -> Value:
+    if value.type.quant is None:
+        return value
+    return c.emit_as(Type(value.type.shape, DType.FLOAT32), "DEQUANTIZE", value)
+
+
+def _quantized(c: Context, value: Value) -> Value:
+    c.note("note", "island", f"{c.call.op} is computed in float between DEQUANTIZE and QUANTIZE, as PyTorch does")
+    return c.emit("QUANTIZE", value)
+
+
+def _check(builder: Builder, call: Call, number: int) -> None:
+    """The value has the type PyTorch's result has; found here, at the lowering that made it."""
+    placed, tensor = builder.env[number], builder.recording.tensors[number]
+    expected = type_of(tensor, call.where)
+    if placed.shape != expected.shape or placed.value.type.dtype != expected.dtype or not _same_quant(placed.value.type.quant, expected.quant):
+        raise Bug(f"the lowering of {call.op} gave {placed.value.type} for {expected}", where=call.where)
+
+
+def _same_quant(ours: Quant | None, torchs: Quant | None) -> bool:
+    """Per-channel axes are compared by Type.permute's own rule, so only per-tensor numbers are held against each other."""
+    return ours == torchs or (ours is not None and torchs is not None and ours.axis is not None)
+

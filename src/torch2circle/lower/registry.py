@@ -1,0 +1,92 @@
+"""The table of lowerings: PyTorch operator -> plain function, filled by ``@lowers`` and checked at import."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+import torch
+
+
+class Order(Enum):
+    """The dimension order a lowering wants its operands in; the driver brings them there.
+
+    ``LAST``: channels last, as convolutions and pools demand. ``ANY``: one common order, whichever is cheapest; the lowering
+    translates dimensions with ``c.axis``. ``PLAIN``: PyTorch's own order. ``FREE``: the lowering gets ``Placed`` values and
+    moves only their order.
+    """
+
+    LAST = "last"
+    ANY = "any"
+    PLAIN = "plain"
+    FREE = "free"
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """``island``: on quantized operands compute in float32 between DEQUANTIZE and QUANTIZE, as PyTorch itself does."""
+
+    body: Callable[..., Any]
+    order: Order
+    params: tuple[str, ...]
+    constants: Mapping[str, Any]
+    island: bool
+
+
+LOWERINGS: dict[str, Lowering] = {}
+
+# Arguments that say nothing about the result beyond what the recorded tensor's type says, or only how it lies in memory.
+TOLD_BY_RESULT = {
+    "output_scale", "output_zero_point", "out_scale", "out_zero_point", "scale", "zero_point", "dtype", "layout", "device", "pin_memory",
+    "non_blocking", "copy", "memory_format", "cudnn_enabled", "implicit", "inplace",
+}  # fmt: skip
+
+# Arguments that a lowering gets as PyTorch's own tensors: they are written in the layout the operator wants, never transposed at run time.
+PARAMETERS = {"weight", "bias", "running_mean", "running_var"}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def lowers(*ops: str, order: Order = Order.ANY, ignores: tuple[str, ...] = (), island: bool = False, **constants: Any) -> Callable[[F], F]:
+    """Register a function as the lowering of ``ops`` (full names with overload: ``aten::mean.dim``).
+
+    The function takes the context ``c``, then ``x``, the operator's first argument whatever its schema calls it, then by name any
+    of the other schema arguments and of ``constants``. An argument of the schema that it does not take must be in ``ignores`` or ``TOLD_BY_RESULT``, so that none is dropped unseen.
+
+    Raises:
+        ValueError: at import, if the operator does not exist, is registered already, or a name is not in its schema.
+    """
+
+    def register(body: F) -> F:
+        params = tuple(inspect.signature(body).parameters)[1:]
+        for op in ops:
+            if op in LOWERINGS:
+                raise ValueError(f"{op} has a lowering already")
+            known = ["x", *schema_names(op)[1:]]
+            if extra := set(params) - set(known) - set(constants):
+                raise ValueError(f"lowering of {op} wants {sorted(extra)}, but the schema has {known}")
+            if dropped := set(known) - set(params) - set(ignores) - TOLD_BY_RESULT:
+                raise ValueError(f"lowering of {op} drops {sorted(dropped)}: take them or list them in `ignores`")
+            LOWERINGS[op] = Lowering(body, order, params, constants, island)
+        return body
+
+    return register
+
+
+def nearest(op: str) -> list[str]:
+    """Supported operators with a similar name."""
+    return difflib.get_close_matches(op, LOWERINGS, n=2, cutoff=0.75)
+
+
+def schema_names(op: str) -> list[str]:
+    """Argument names of a registered operator."""
+    name, _, overload = op.partition(".")
+    namespace, _, base = name.partition("::")
+    packet = getattr(getattr(torch.ops, namespace), base, None)
+    if packet is None or (overload or "default") not in packet.overloads():
+        raise ValueError(f"no such operator in PyTorch {torch.__version__}: {op}")
+    return [argument.name for argument in getattr(packet, overload or "default")._schema.arguments]

@@ -1,0 +1,69 @@
+"""Weights and biases of convolutions and linear layers: constants in the file's layout, biases as int32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ..errors import QuantizationError
+from ..ir import Array, Constant, DType, Type, Value
+from ..quant import Bias, array_of, constant_of, quantize_bias, rescaled, type_of
+from .context import Context, Perm
+
+
+def weighted(c: Context, op: str, x: Value, load: Callable[[], Tensor], bias: Tensor | None, perm: Perm, **attrs: Any) -> Value:
+    """``op`` on ``x`` with a weight whose first PyTorch dimension is the output channel.
+
+    Args:
+        load: gives the weight; called once for its type and again when the file is written.
+        perm: from PyTorch's dimensions of the weight to the file's.
+        bias: float[output channels], as PyTorch keeps it even in packed parameters.
+    """
+    weight, bias = weight_and_bias(c, x, load, bias, perm)
+    return c.emit(op, x, weight, bias, **attrs)
+
+
+def weight_and_bias(c: Context, x: Value, load: Callable[[], Tensor], bias: Tensor | None, perm: Perm) -> tuple[Value, Value]:
+    """The two constants, the bias of a quantized operator as int32 with scale ``input_scale * weight_scale``."""
+    probe = load()
+    type_, channels, taps = type_of(probe, c.where), probe.shape[0], probe[0].numel()
+    del probe
+    real = np.zeros(channels, np.float32) if bias is None else array_of(bias).astype(np.float32)
+    data = constant_of(load)
+    if x.type.quant is None:
+        ints: Array = real
+        bias_type = Type(real.shape, DType.FLOAT32)
+    else:
+        assert type_.quant is not None
+        # the kernel adds up taps products of a centred 8-bit activation and weight
+        fitted = _fit(c, real, x.type.quant.scale[0], type_.quant.scale, accumulated=taps * 255 * 255)
+        if len(fitted.raised):
+            factor = type_.quant.scale.astype(np.float64) / fitted.weight_scale
+            data = data.map(lambda q: rescaled(q, factor, 0))
+            type_ = replace(type_, quant=replace(type_.quant, scale=fitted.weight_scale))
+        ints, bias_type = fitted.q, fitted.value_type()
+    weight = Value(type_.permute(perm), _name(c, "weight"), data=data.map(lambda array: array.transpose(perm)))
+    return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(ints))
+
+
+def _fit(c: Context, real: Array, input_scale: np.float32, weight_scale: Array, accumulated: int) -> Bias:
+    try:
+        fitted = quantize_bias(real, input_scale, weight_scale, accumulated)
+    except QuantizationError as error:
+        raise QuantizationError(error.message, where=c.where) from None
+    if not len(fitted.raised):
+        return fitted
+    channels = ", ".join(map(str, fitted.raised[:8])) + (", ..." if len(fitted.raised) > 8 else "")
+    message = f"the bias does not fit int32 at scale input * weight in {len(fitted.raised)} channel(s): {channels}"
+    if c.builder.options.bias_overflow == "error":
+        raise QuantizationError(message, where=c.where, hint='bias_overflow="raise" raises the weight scale of those channels just enough')
+    c.note("warning", "bias-overflow", f"{message}; their weight scale was raised and the weights requantized")
+    return fitted
+
+
+def _name(c: Context, kind: str) -> str:
+    return c.builder.name(f"{c.where.module}.{kind}" if c.where.module else kind)

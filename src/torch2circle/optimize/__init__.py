@@ -1,0 +1,17 @@
+"""Rewrites that hold for every target."""
+
+from collections import Counter
+
+from ..ir import Graph
+from . import fuse, layout
+from .engine import Rule, rewrite, rule
+
+RULES: list[Rule] = [*layout.RULES, *fuse.RULES]
+
+
+def optimize(graph: Graph, fired: Counter[str] | None = None) -> Graph:
+    """The same numbers with fewer operators."""
+    return rewrite(graph, RULES, fired)
+
+
+__all__ = ["RULES", "Rule", "optimize", "rewrite", "rule"]

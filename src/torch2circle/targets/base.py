@@ -1,0 +1,132 @@
+"""A target: the convention for 8-bit tensors, what its runtime was measured to execute, and the rules that make a graph fit.
+
+The measured table, ``capabilities.json``, comes from ``tools/probe_runtimes.py``. What a runtime gets silently wrong stands
+there as ``wrong`` and is treated as what it refuses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from ..errors import TargetError
+from ..ir import DType, Finding, Graph, Node, Type, Value
+from ..optimize import RULES as CLEANING
+from ..optimize import Rule, rewrite
+from ..optimize.engine import emit
+from ..spec import OPS, scheme
+
+RIGHT = ("exact", "1lsb")
+EIGHT_BIT = (DType.INT8, DType.UINT8)
+
+
+@dataclass(frozen=True)
+class Target:
+    """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict."""
+
+    name: str
+    identifier: str
+    suffix: str
+    runtime: str | None
+    eight_bit: DType
+    table: Mapping[str, Mapping[str, str]]
+    rules: Sequence[Rule] = ()
+
+    def verdict(self, node: Node) -> str:
+        """``exact``, ``1lsb``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured."""
+        return self.table.get(node.op, {}).get(scheme(node), "unknown")
+
+    def runs(self, node: Node) -> bool:
+        """Whether the runtime gives the right result for this operator with these types."""
+        return self.verdict(node) in RIGHT
+
+
+@cache
+def measured(runtime: str) -> Mapping[str, Mapping[str, str]]:
+    """The capability table of a runtime, as probed."""
+    table = json.loads(files(__package__).joinpath("capabilities.json").read_text("utf-8"))[runtime]["ops"]
+    return {op: dict(schemes) for op, schemes in table.items()}
+
+
+def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
+    """The graph in the target's convention, every operator one that the runtime executes rightly.
+
+    Raises:
+        TargetError: naming every operator that cannot be, with its place.
+    """
+    graph = rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
+    refused = [node for node in graph.nodes() if not target.runs(node)]
+    if refused:
+        lines = [f"  {n.op} ({scheme(n)}: {target.verdict(n)}) at {n.where}" for n in refused[:20]]
+        more = [f"  and {len(refused) - 20} more"] if len(refused) > 20 else []
+        others = {"onert": "litert", "one": "litert", "litert": "onert"}[target.name]
+        raise TargetError("\n".join([f"target {target.name} cannot run {len(refused)} operator(s):", *lines, *more]), hint=f"--target {others} may run them")
+    return graph
+
+
+def flavoured(graph: Graph, eight_bit: DType) -> Graph:
+    """All 8-bit tensors as ``eight_bit``: the integers and zero points move by 128 together, so every real value stays.
+
+    Graph inputs and outputs keep PyTorch's type, with a QUANTIZE behind or in front of them where it differs.
+    """
+    new: dict[Value, Value] = {}
+
+    def converted(value: Value) -> Value:
+        if value not in new:
+            new[value] = _converted(value, eight_bit)
+        return new[value]
+
+    for value in graph.inputs:
+        new[value] = _requantized_as(value, eight_bit)
+    for node in graph.nodes():
+        inputs = [None if v is None else converted(v) for v in node.inputs]
+        made = node.rebuilt(inputs=inputs, outputs=[_converted(v, eight_bit) for v in node.outputs])
+        new.update(zip(node.outputs, made.outputs, strict=True))
+    outputs = [value if value.node is None else _requantized_as(new[value], value.type.dtype) for value in graph.outputs]
+    return replace(graph, outputs=tuple(outputs))
+
+
+def _converted(value: Value, dtype: DType) -> Value:
+    type_ = value.type
+    if type_.dtype not in EIGHT_BIT or type_.quant is None or type_.dtype is dtype:
+        return value
+    data = value.data and value.data.map(lambda a: (a.astype(np.int16) + _shift(dtype)).astype(dtype.numpy))
+    return replace(value, type=_moved(type_, dtype), data=data)
+
+
+def _requantized_as(value: Value, dtype: DType) -> Value:
+    if value.type.dtype not in EIGHT_BIT or value.type.quant is None or value.type.dtype is dtype:
+        return value
+    return emit("QUANTIZE", _moved(value.type, dtype), value, name=f"{value.name}.{dtype.value}")
+
+
+def _moved(type_: Type, dtype: DType) -> Type:
+    assert type_.quant is not None
+    return replace(type_, dtype=dtype, quant=type_.quant.shifted(_shift(dtype)))
+
+
+def _shift(dtype: DType) -> int:
+    return 128 if dtype is DType.UINT8 else -128
+
+
+def islands(graph: Graph) -> list[Finding]:
+    """Operators that compute in float between quantized ones: nothing is lost, but they cost time."""
+    from_ints: set[Value] = set()
+    for node in graph.nodes():
+        if node.op == "DEQUANTIZE" or any(v in from_ints for v in node.inputs if v is not None):
+            from_ints.update(out for out in node.outputs if out.type.dtype.is_float)
+    into_ints: set[Value] = set()
+    for node in reversed(graph.nodes()):
+        if node.op == "QUANTIZE" or any(out in into_ints for out in node.outputs):
+            into_ints.update(v for v in node.inputs if v is not None and v.type.dtype.is_float)
+    inside = [n for n in graph.nodes() if n.op not in ("QUANTIZE", "DEQUANTIZE") and n.out in from_ints and n.out in into_ints]
+    return [Finding("note", "island", node.where.module or "<top>", f"{node.op} computes in float ({node.where})") for node in inside]
+
+
+__all__ = ["OPS", "Target", "flavoured", "islands", "legalize", "measured"]

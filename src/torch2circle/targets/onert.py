@@ -1,0 +1,30 @@
+"""onert (Circle): uint8 throughout, the type most of its kernels have; per-channel weights with zero point 128."""
+
+from __future__ import annotations
+
+from ..ir import DType
+from . import rules
+from .base import Target, measured
+
+_bare = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"))
+
+ONERT = Target(
+    "onert",
+    "CIR0",
+    ".circle",
+    "onert",
+    DType.UINT8,
+    measured("onert"),
+    rules=[
+        rules.per_channel_linear_as_conv,
+        rules.linear_on_a_matrix,
+        rules.grouped_conv_as_many,
+        *rules.move_then_requantize,
+        rules.strided_slice_as_gather,
+        *rules.island(_bare.runs, rules.ISLANDS),
+        rules.hard_swish_as_products,
+        rules.relu_by_adding_zero,
+        rules.relu6_by_adding_zero,
+        rules.requantize_by_adding_zero,
+    ],
+)

@@ -1178,6 +1178,7 @@ CIRCLE_ONLY: frozenset[str] = frozenset(
         "BuiltinOptions.RunModelOptions",
         "BuiltinOptions2.StablehloCaseOptions",
         "CompressionType",
+        "DataFormat",
         "FullyConnectedOptionsWeightsFormat.SHUFFLED16x1FLOAT32",
         "GRUOptions",
         "InstanceNormOptions",

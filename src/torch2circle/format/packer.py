@@ -22,7 +22,8 @@ LATER: Final = object()
 
 _FLAGS: Final[dict[str, Any]] = {
     "bool": numbers.BoolFlags, "byte": numbers.Int8Flags, "ubyte": numbers.Uint8Flags, "ushort": numbers.Uint16Flags,
-    "int": numbers.Int32Flags, "uint": numbers.Uint32Flags, "long": numbers.Int64Flags, "ulong": numbers.Uint64Flags, "float": numbers.Float32Flags,
+    "int": numbers.Int32Flags, "uint": numbers.Uint32Flags, "long": numbers.Int64Flags, "ulong": numbers.Uint64Flags,
+    "float": numbers.Float32Flags,
 }  # fmt: skip
 
 

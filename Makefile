@@ -1,0 +1,47 @@
+# `make` alone lists the targets. Everything runs in .venv, which only needs python3 and pip.
+
+PYTHON ?= python3
+JOBS ?= 2
+TORCHVISION := 0.29.2
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench support golden clean
+
+help: ## this list
+	@sed -n 's/^\([a-z.]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
+
+.venv: $(STAMP) ## the environment, with the versions of constraints.txt
+
+# torchvision is only a source of models for the tests: without its dependencies, or it would choose a torch of its own.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==$(TORCHVISION)
+	touch $@
+
+demo: $(STAMP) ## a pretrained EfficientNet-Lite0, quantized, exported, run in both runtimes
+	PYTHONPATH=examples $(BIN)/python -m efficientnet_lite0.demo
+
+test: lint ## everything that must hold before a commit
+	$(BIN)/python tools/compile_schema.py --check
+	$(BIN)/python -m pytest -q -n $(JOBS)
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## time, memory and file size of exports
+	$(BIN)/python tools/bench.py
+
+support: $(STAMP) ## write docs/support.md from the lowerings and the targets
+	$(BIN)/python tools/gen_support_table.py
+
+golden: $(STAMP) ## accept the graphs the lowerings write now; read the diff
+	$(BIN)/python -m pytest -q -n $(JOBS) --update-golden tests/test_ops.py
+
+clean: ## remove the environment, caches and builds
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	find src tests tools examples -name __pycache__ -type d -exec rm -rf {} +

@@ -92,10 +92,11 @@ class Recording:
 
 
 def record(
-    run: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, input_names: Sequence[str] = (), specialize: bool = False
+    run: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, names: Sequence[str] = (), specialize: bool = False
 ) -> Recording:
     """Record one call of ``run`` (a Module, ScriptModule, GraphModule or plain function) on the example inputs.
 
+    ``names`` has one entry for each of ``args`` and then of ``kwargs``.
     ``specialize`` lets a value that was read from an input on the host become a constant; otherwise that is refused.
 
     Raises:
@@ -123,7 +124,7 @@ def record(
     return Recording(
         inputs=inputs,
         outputs=tuple(recorder.as_arg(leaf) for _, leaf in outputs),
-        input_names=_unique(input_names if len(input_names) == len(inputs) else _input_names(run, args, kwargs)),
+        input_names=_unique(_input_names(names, args, kwargs)),
         output_names=_unique([_path_name("output", path) for path, _ in outputs]),
         calls=tuple(recorder.calls),
         tensors=recorder.tensors,
@@ -353,18 +354,11 @@ def _full_name(func: Any) -> str:
     return f"{name}.{func._schema.overload_name}" if func._schema.overload_name else name
 
 
-def _input_names(run: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
-    """The names of forward's parameters; for a tensor inside a list or dict its path."""
-    import inspect
-
-    try:
-        forward = run.forward if isinstance(run, nn.Module) else run
-        params = [p.name for p in inspect.signature(forward).parameters.values() if p.kind is not p.VAR_POSITIONAL and p.name != "self"]
-    except (TypeError, ValueError):
-        params = []
-    names = [params[i] if i < len(params) else f"input_{i}" for i in range(len(args))]
-    flat = pytree.tree_flatten_with_path((dict(enumerate(args)), dict(kwargs)))[0]
-    return [_path_name(names[path[1].key] if path[0].idx == 0 else path[1].key, path[2:]) for path, leaf in flat if isinstance(leaf, Tensor)]
+def _input_names(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """One name a tensor: that of its argument, and its path for a tensor inside a list or dict."""
+    names = names if len(names) == len(args) + len(kwargs) else [*(f"input_{i}" for i in range(len(args))), *kwargs]
+    flat = pytree.tree_flatten_with_path((*args, *kwargs.values()))[0]
+    return [_path_name(names[path[0].idx], path[1:]) for path, leaf in flat if isinstance(leaf, Tensor)]
 
 
 def _path_name(root: str, path: Sequence[Any]) -> str:

@@ -1,0 +1,48 @@
+"""Export quantized PyTorch models to Circle and TFLite files that compute the same integers.
+
+>>> exported = torch2circle.export(model, (example,))      # doctest: +SKIP
+>>> exported.save("model.circle")                          # doctest: +SKIP
+>>> exported.save("model.tflite")                          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .load import load as load
+    from .lower import lowers as lowers
+    from .pipeline import ExportedModel as ExportedModel
+    from .pipeline import export as export
+
+from .errors import (
+    Bug,
+    FormatError,
+    LoadError,
+    MissingRuntime,
+    QuantizationError,
+    RecordError,
+    TargetError,
+    Torch2CircleError,
+    UnsupportedOps,
+    UnsupportedUse,
+    UserError,
+    VerifyFailed,
+    WriteError,
+)
+
+# torch takes seconds to import: only those who export pay for it, not `torch2circle inspect` or --help
+_LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "load", "lowers": "lower"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+__all__ = [
+    "Bug", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "QuantizationError", "RecordError", "TargetError",
+    "Torch2CircleError", "UnsupportedOps", "UnsupportedUse", "UserError", "VerifyFailed", "WriteError", "export", "load", "lowers",
+]  # fmt: skip

@@ -1,0 +1,195 @@
+"""Does the file compute what PyTorch computed? The real runtime decides, end to end and operator by operator.
+
+For the operators the graph is taken apart: each one gets PyTorch's own recorded inputs, so that errors do not add up and
+the first operator that differs is the one at fault.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import format, runtimes
+from .errors import MissingRuntime
+from .ir import Array, Graph, Value, Where
+from .quant import array_of
+from .record import Recording, Ref
+from .targets.base import Target
+
+if TYPE_CHECKING:
+    from .pipeline import ExportedModel
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One tensor of the file against PyTorch's. ``lsb`` is in steps of the tensor's scale, or of the largest magnitude / 2**20 in float."""
+
+    name: str
+    op: str
+    where: Where
+    size: int
+    equal: int
+    lsb: float
+    sqnr: float
+
+    @property
+    def share(self) -> float:
+        """Share of elements that are bit-equal (in float: within one step)."""
+        return self.equal / self.size if self.size else 1.0
+
+
+@dataclass(frozen=True)
+class Report:
+    """``outputs`` end to end; ``operators`` each fed with PyTorch's own values; ``seconds`` of the last invocation."""
+
+    runtime: str
+    outputs: Sequence[Comparison]
+    operators: Sequence[Comparison]
+    seconds: float
+
+    @property
+    def share(self) -> float:
+        """Share of output elements that are bit-equal."""
+        total = sum(c.size for c in self.outputs)
+        return sum(c.equal for c in self.outputs) / total if total else 1.0
+
+    @property
+    def lsb(self) -> float:
+        """Largest difference of an output."""
+        return max((c.lsb for c in self.outputs), default=0.0)
+
+    @property
+    def worst(self) -> Comparison | None:
+        """The operator that differs most."""
+        return max(self.operators, key=lambda c: (c.lsb, 1 - c.share), default=None)
+
+    def ok(self, lsb: float = 1) -> bool:
+        """Whether no operator, fed with PyTorch's own values, is off by more than ``lsb``."""
+        return all(c.lsb <= lsb for c in self.operators)
+
+
+FLOAT_STEP = 2.0**-16
+"""A float result is held to this part of the tensor's largest magnitude: float32 sums of some thousand products differ by their order."""
+
+
+def verify(exported: ExportedModel, target: Target, path: Path | None = None) -> Report:
+    """Run ``path`` (or a temporary file) on the recorded inputs, end to end and per operator."""
+    if target.runtime is None:
+        raise MissingRuntime(f"target {target.name} has no runtime to verify in", hint="verify the same model for target onert or litert")
+    recording, graph = exported.recording, exported.for_target(target)
+    parts = isolated(graph)
+    with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
+        if path is None:
+            path = Path(folder) / f"model{target.suffix}"
+            exported.save(path, target.name)
+        pieces = Path(folder) / f"operators{target.suffix}"
+        format.save(parts, pieces, identifier=target.identifier)
+        whole = [recorded(recording, v) for v in graph.inputs]
+        ends, steps = runtimes.run_many(target.runtime, [(path, [whole, whole]), (pieces, [[recorded(recording, v) for v in parts.inputs]])])
+    for result in (ends, steps):
+        if isinstance(result, Exception):
+            raise result
+    assert isinstance(ends, runtimes.Result) and isinstance(steps, runtimes.Result)
+    return Report(target.runtime, _compare_outputs(exported, graph, ends.outputs[0]), _compare(recording, parts, steps.outputs[0]), ends.seconds[-1])
+
+
+def isolated(graph: Graph) -> Graph:
+    """The graph cut at every tensor PyTorch recorded: each becomes an input where it is read and an output where it is made."""
+    inputs: dict[tuple[Any, ...], Value] = {}
+    new: dict[Value, Value] = {}
+
+    def fed(value: Value | None) -> Value | None:
+        if value is None or value.data is not None:
+            return value
+        if value.origin is None:
+            return new.get(value, value)
+        key = (value.origin, value.type)
+        if key not in inputs:
+            inputs[key] = Value(value.type, f"{value.name}.fed", origin=value.origin)
+        return inputs[key]
+
+    outputs: list[Value] = []
+    for node in graph.nodes():
+        made = node.rebuilt(inputs=tuple(fed(v) for v in node.inputs))
+        new.update(zip(node.outputs, made.outputs, strict=True))
+        outputs += [out for out in made.outputs if out.origin is not None]
+    fed_inputs = tuple(inputs.values())
+    names = tuple(f"in{i}" for i in range(len(fed_inputs)))
+    return Graph(fed_inputs, tuple(outputs), names, tuple(f"out{i}" for i in range(len(outputs))))
+
+
+def recorded(recording: Recording, value: Value) -> Array:
+    """PyTorch's tensor as the file holds it: axes in the file's order, integers in the target's 8-bit type."""
+    assert value.origin is not None, value.name
+    array = array_of(recording.tensors[value.origin.tensor]).transpose(value.origin.order)
+    if array.dtype != value.type.dtype.numpy:
+        shift = 128 if value.type.dtype.numpy == np.uint8 else -128
+        array = (array.astype(np.int16) + shift).astype(value.type.dtype.numpy)
+    return np.ascontiguousarray(array)
+
+
+def _compare(recording: Recording, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
+    return [compare(out, array, recorded(recording, out)) for out, array in zip(graph.outputs, got, strict=True)]
+
+
+def _compare_outputs(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
+    compared = []
+    for value, array, out in zip(graph.outputs, got, exported.recording.outputs, strict=True):
+        if isinstance(out, Ref) and value.origin is None:
+            value = replace(value, origin=None)
+        want = recorded(exported.recording, value) if value.origin is not None else _plain(exported.recording, out, array)
+        compared.append(compare(value, array, want))
+    return compared
+
+
+def _plain(recording: Recording, out: Any, like: Array) -> Array:
+    """An output without an origin of its own: PyTorch's tensor, which has the same elements in the same order."""
+    return array_of(recording.tensors[out.index] if isinstance(out, Ref) else out).reshape(like.shape)
+
+
+def compare(value: Value, got: Array, want: Array) -> Comparison:
+    """``got`` against ``want`` in steps of the value's scale; a float value behind a DEQUANTIZE has that one's."""
+    difference = np.abs(got.astype(np.float64) - want.astype(np.float64)) / _step(value, want)
+    signal, noise = np.square(want.astype(np.float64)).sum(), np.square(got.astype(np.float64) - want.astype(np.float64)).sum()
+    sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
+    broken = np.isnan(difference)
+    difference = np.where(broken, np.inf, difference)
+    node = value.node
+    return Comparison(
+        name=value.name,
+        op=node.op if node else "input",
+        where=node.where if node else Where(),
+        size=want.size,
+        equal=int((difference < 0.5).sum()),
+        lsb=float(np.round(difference.max(initial=0.0), 3)),
+        sqnr=sqnr,
+    )
+
+
+def _step(value: Value, want: Array) -> float:
+    if not value.type.dtype.is_float:
+        return 1.0
+    scale = _scale_behind(value)
+    return scale if scale is not None else float(np.abs(want).max(initial=0.0)) * FLOAT_STEP or 1.0
+
+
+def _scale_behind(value: Value) -> float | None:
+    """The scale of the integers that a float value was dequantized from, through operators that only move elements."""
+    while value.node is not None:
+        source = value.node.inputs[0]
+        if source is None:
+            return None
+        if value.node.op == "DEQUANTIZE":
+            return float(source.type.quant.scale[0]) if source.type.quant else None
+        if value.node.op not in ("RESHAPE", "TRANSPOSE"):
+            return None
+        value = source
+    return None
+
+
+__all__ = ["Comparison", "Mapping", "Report", "compare", "verify"]

@@ -207,6 +207,14 @@ def test_the_old_format_is_read_where_it_can_be(tmp_path: Path) -> None:
     fails(path, "PyTorch itself reads wrongly", trust_pickle=True)
 
 
+def test_a_newer_pickle_protocol_needs_trust(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 2), tmp_path / "new.pt", pickle_protocol=4)
+    fails(tmp_path / "new.pt", "pickle protocol 4", "--trust-pickle")
+    assert isinstance(load(tmp_path / "new.pt", trust_pickle=True), nn.Linear)
+    torch.save(nn.Linear(3, 2), tmp_path / "old.pt", pickle_protocol=4, _use_new_zipfile_serialization=False)
+    fails(tmp_path / "old.pt", "pickle protocol 4", "save it again with torch.save's defaults", trust_pickle=True)
+
+
 # Factories
 
 SOURCE = """
@@ -327,8 +335,8 @@ def write(path: Path, data: bytes) -> Path:
         ("m.h5", b"\x89HDF\r\n\x1a\n", ("an HDF5 (Keras) file",)),
         ("m.bin", b"\xff\xfe\0\1", ("an unknown file format",)),
         ("cut.pt", b"PK\3\4" + bytes(100), ("damaged or cut short",)),
-        ("pickle.pt", pickle.dumps([1, 2], 2), ("damaged or not a PyTorch file",)),
-        ("list4.pt", pickle.dumps(Path("x"), 4), ("pickle protocol 4", "--trust-pickle")),
+        ("pickle.pt", pickle.dumps([1, 2], 2), ("a plain Python pickle",)),
+        ("cut_old.pt", pickle.dumps(0x1950A86A20F9469CFC6C, 2), ("damaged or not a PyTorch file",)),
     ],
 )
 def test_files_that_hold_no_model(name: str, data: bytes, words: tuple[str, ...], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ Model = nn.Module | ExportedProgram
 
 FACTORY_HINT = "pass package.module:factory (or file.py:factory) as the model, and the weights with --state state.pt"
 _SAVE_HINT = "save the model with torch.save(model, path), torch.jit.save or torch.export.save"
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # how torch.save began before PyTorch 1.6
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")}
 
 
@@ -180,6 +181,8 @@ def _foreign_format(head: bytes, suffix: str) -> str | None:
         return "a safetensors file (weights only)"
     if suffix == ".onnx":
         return "an ONNX file"
+    if head.startswith(b"\x80") and _LEGACY_MAGIC not in head[:40]:
+        return "a plain Python pickle"
     if head.startswith((b"PK", b"\x80")):
         return None
     text = head.isascii() and all(byte >= 32 or byte in b"\t\r\n" for byte in head)
@@ -233,7 +236,7 @@ def _from_export(path: Path, archive: zipfile.ZipFile, trust: bool) -> Model:
 def _from_legacy(path: Path, trust: bool) -> Model:
     """The format before PyTorch 1.6: five pickles (magic number, version, system, object, storage names), then the storages."""
     with path.open("rb") as stream:
-        names = _safe_names(path, lambda: safety.pickled_names(stream, 4))
+        names = _safe_names(path, lambda: safety.pickled_names(stream, 4), "save it again with torch.save's defaults")
     # Weights are packed while the object is unpickled, but this format reads their numbers afterwards: torch.load gives a
     # module with arbitrary weights, without a word.
     packed = sorted(name for name in names if name == "torch ScriptObject" or ".quantized." in name)
@@ -247,18 +250,19 @@ def _from_legacy(path: Path, trust: bool) -> Model:
     return _from_pickle(path, lambda: names, trust)
 
 
-def _safe_names(path: Path, names: Any) -> set[str]:
+_PROTOCOL_HINT = "save it with torch.save's default pickle protocol, or pass --trust-pickle if you trust its author"
+
+
+def _safe_names(path: Path, names: Callable[[], set[str]], hint: str = _PROTOCOL_HINT) -> set[str]:
     try:
-        found: set[str] = names()
+        return names()
     except pickle.UnpicklingError as error:
-        hint = "save it with torch.save's default pickle protocol, or pass --trust-pickle if you trust its author"
         raise LoadError(f"the pickle cannot be checked: {path}: {error}", hint=hint) from error
     except Exception as error:
         raise LoadError(f"the file is damaged or not a PyTorch file: {path}: {_first_line(error)}", hint="save or copy it again") from error
-    return found
 
 
-def _from_pickle(path: Path, names: Any, trust: bool) -> Model:
+def _from_pickle(path: Path, names: Callable[[], set[str]], trust: bool) -> Model:
     loaded = _trusted(path) if trust else _untrusted(path, _safe_names(path, names))
     if isinstance(loaded, nn.Module):
         return loaded

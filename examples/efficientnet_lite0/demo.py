@@ -58,7 +58,7 @@ def in_runtime(title: str, runtime: runtimes.Runtime, path: Path, photos: list[T
 
 def export(source: Path, target: Path) -> None:
     options = ["--trust-pickle", "--input", "1x3x224x224"]  # the pickle names a class of ours, so it has to be trusted
-    console.print(f"[bold]$ torch2circle {source} {target} {' '.join(options)}")
+    console.print(f"[bold]$ torch2circle {source} {target} {' '.join(options)}", highlight=False, soft_wrap=True)
     subprocess.run([sys.executable, "-m", "torch2circle", str(source), str(target), *options], check=True)
 
 

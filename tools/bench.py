@@ -1,0 +1,220 @@
+"""What an export costs, as ratios that hold on any machine: ``python tools/bench.py --model resnet50 --json``.
+
+The yardstick is what no exporter can do without: one recorded forward pass, and writing as many bytes as the file has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import ctypes
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "examples")]
+MIB = 2**20
+
+
+class DoNothing(TorchDispatchMode):
+    """The least that a recorder is."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def forward(model: nn.Module, x: Tensor) -> None:
+    with torch.inference_mode(), DoNothing():  # type: ignore[no-untyped-call]
+        model(x)
+
+
+def write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def export(model: nn.Module, x: Tensor, path: Path) -> None:
+    import torch2circle
+
+    torch2circle.export(model, (x,)).save(path)
+
+
+def seconds(call: Callable[..., None], *args: Any) -> float:
+    start = time.perf_counter()
+    call(*args)
+    return time.perf_counter() - start
+
+
+class Stages(logging.Handler):
+    """Adds up the log records that have a ``stage`` and its ``seconds``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stage = getattr(record, "stage", None)
+        if stage is not None:
+            self.total[stage] = self.total.get(stage, 0.0) + vars(record)["seconds"]
+
+
+def stages(model: nn.Module, x: Tensor, path: Path) -> dict[str, float]:
+    logger, handler = logging.getLogger("torch2circle"), Stages()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        export(model, x, path)
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    return handler.total
+
+
+def times(model: nn.Module, x: Tensor, path: Path, runs: int) -> dict[str, Any]:
+    """Alternating, so that whatever else the machine does falls on all three alike."""
+    export(model, x, path)  # imports, and PyTorch's first call
+    content = path.read_bytes()
+    rows = []
+    for _ in range(runs):
+        row = seconds(forward, model, x), seconds(write, path.with_suffix(".raw"), content), seconds(export, model, x, path)
+        rows.append(row)
+    t_forward, t_write, t_export = (statistics.median(column) for column in zip(*rows, strict=True))
+    each = [exported / (forwarded + written) for forwarded, written, exported in rows]
+    return {
+        "t_forward": t_forward,
+        "t_write": t_write,
+        "t_export_save": t_export,
+        "ratio": t_export / (t_forward + t_write),
+        "ratio_min": min(each),
+        "ratio_max": max(each),
+        "file_mib": len(content) / MIB,
+    }
+
+
+def status(key: str) -> float:
+    """A memory figure of this process in MiB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{key}:"))
+    return int(line.split()[1]) / 1024
+
+
+def extra_memory(what: str, saved: Path, example: Path, path: Path) -> float:
+    """Highest resident memory during ``what``, less what the process with the loaded model already had, in MiB."""
+    import zoo
+    from torch2circle.load import load
+
+    zoo.torchvision()  # the pickle names its classes
+    model, x = load(saved, trust_pickle=True), torch.load(example)
+    assert isinstance(model, nn.Module)
+    ctypes.CDLL(None).malloc_trim(0)  # memory that loading freed must not hide what the export takes
+    Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    before = status("VmRSS")
+    if what == "forward":
+        forward(model, x)
+    else:
+        export(model, x, path)
+    return status("VmHWM") - before
+
+
+def memory(model: nn.Module, x: Tensor, folder: Path, path: Path) -> dict[str, float]:
+    """In children, because a process that quantized the model has memory to spare."""
+    saved, example = folder / "model.pt", folder / "example.pt"
+    torch.save(model, saved)
+    torch.save(x, example)
+
+    def child(what: str) -> float:
+        command = [
+            sys.executable,
+            __file__,
+            "--engine",
+            torch.backends.quantized.engine,
+            "--child",
+            what,
+            str(saved),
+            str(example),
+            str(path),
+        ]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return float(done.stdout.split()[-1])
+
+    return {"extra_mib": child("export"), "extra_mib_forward": child("forward")}
+
+
+def is_lowers(decorator: ast.expr) -> bool:
+    function = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return getattr(function, "id", getattr(function, "attr", None)) == "lowers"
+
+
+def lowering_lines() -> list[int]:
+    """Lines of each lowering, decorators included."""
+    lines = []
+    for file in sorted((ROOT / "src" / "torch2circle" / "lower").glob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.FunctionDef) and any(map(is_lowers, node.decorator_list)):
+                assert node.end_lineno is not None
+                lines.append(node.end_lineno - node.decorator_list[0].lineno + 1)
+    return lines
+
+
+def bench(name: str, engine: str, size: int, runs: int) -> dict[str, Any]:
+    import zoo
+
+    model, x = zoo.efficientnet_lite0(engine) if name == "efficientnet_lite0" else zoo.quantized(name, engine, size)
+    lines = lowering_lines()
+    result: dict[str, Any] = {"model": name, "engine": engine, "input": list(x.shape), "runs": runs}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path = folder / "model.circle"
+        result |= times(model, x, path, runs) | {"stages": stages(model, x, path)} | memory(model, x, folder, path)
+    return result | {"lowerings": len(lines), "median_lowering_lines": statistics.median(lines) if lines else None}
+
+
+def show(result: dict[str, Any]) -> None:
+    for key, value in result.items():
+        if isinstance(value, dict):
+            for stage, took in value.items():
+                print(f"  {stage:<22} {took:.4f}")
+        else:
+            print(f"{key:<24} {value:.4f}" if isinstance(value, float) else f"{key:<24} {value}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="resnet50", help="a name of tests/zoo.py, or efficientnet_lite0")
+    parser.add_argument("--engine", default="fbgemm")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # what PyTorch says about its own age is no result
+    if options.child:
+        what, *paths = options.child
+        torch.backends.quantized.engine = options.engine
+        print(extra_memory(what, *map(Path, paths)))
+        return
+    result = bench(options.model, options.engine, options.size, options.runs)
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        show(result)
+
+
+if __name__ == "__main__":
+    main()

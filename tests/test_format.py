@@ -165,6 +165,13 @@ def test_vector_option() -> None:
     assert back.attrs == {"new_shape": (6,)}
 
 
+def test_quantized_dimension_need_not_be_the_first() -> None:
+    quant = Quant(np.array([0.5, 0.25, 2], np.float32), np.array([0, 3, -4], np.int64), axis=1)
+    x = Value(Type((2, 3), I8, quant), "x")
+    graph = graph_of(Node.make("TANH", [x], [Value(x.type, "y")]), x)
+    assert read(to_bytes(graph, identifier="CIR0")).graph.inputs[0].type == x.type
+
+
 def test_names_are_made_unique() -> None:
     same = [constant(np.full((2, 3), i, np.float32), name) for i, name in enumerate(["c", "c_1", "c", "", ""])]
     names = [value.name for value in read(to_bytes(addition(*same), identifier="TFL3")).graph.values()]

@@ -147,8 +147,9 @@ def refuse_unfinished(module: nn.Module) -> None:
                 where=Where(module=name.rpartition(".")[0]),
                 hint="after calibration or training call torch.ao.quantization.convert(model.eval(), inplace=True)",
             )
-        # convert() leaves `training` set on the modules it makes, so only those count whose result depends on it
-        if part.training and (part is module or isinstance(part, training_matters)) and not isinstance(part, fx.GraphModule):
+        # convert() leaves `training` set on the modules it makes, to no effect; elsewhere only those count whose result depends on it
+        matters = part is module or (isinstance(part, training_matters) and not type(part).__module__.startswith("torch.ao."))
+        if part.training and matters and not isinstance(part, fx.GraphModule):
             raise RecordError(f"the model is in train mode: {name or '<top>'} ({type(part).__name__})", where=Where(module=name), hint="call model.eval() first")
 
 

@@ -1,0 +1,5 @@
+"""``python -m torch2circle``."""
+
+from .cli import main
+
+main()

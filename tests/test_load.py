@@ -548,6 +548,8 @@ def saved_bytes(thing: Any) -> bytes:
         pickled_constant,
         lambda members: members.update({"data/aotinductor/model/evil.so": b"\x7fELF"}),
         lambda members: members.update({"models/model.json": b"{"}),
+        lambda members: members.update({"models/other.json": b"[" * 100000}),
+        lambda members: members.update({"data/weights/model_weights_config.json": b'{"config": {"0.bias": 1}}'}),
         replaced("Integer(-2)", f"eval({PYTHON})".replace("'", "\\u0027")),
         replaced("Integer(-2)", "Integer.__class__"),
         replaced("Integer(-2)", "exit(1)"),
@@ -574,6 +576,15 @@ def test_what_the_edited_programs_would_do(here: Path) -> None:
         with contextlib.suppress(LoadError):
             load(edited(here / "model.pt2", edit), trust_pickle=True)
         assert Path(MARK).exists()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning")
+@pytest.mark.parametrize("name", ["model/models/model.json", "model/models/MODEL.json"])
+def test_an_archive_says_each_thing_once(name: str, here: Path) -> None:
+    exported(here / "model.pt2")
+    with zipfile.ZipFile(here / "model.pt2", "a") as archive:
+        archive.writestr(name, "{}")
+    fails("model.pt2", "members of the same name", "model/models/model.json")
 
 
 class Writes(nn.Module):

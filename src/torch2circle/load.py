@@ -193,6 +193,8 @@ def _from_zip(path: Path, trust: bool) -> Model:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
+            if twice := safety.ambiguous(archive):
+                raise LoadError(f"the archive has members of the same name: {path}: {', '.join(twice[:5])}", hint="save it again")
             # PyTorch puts everything below one folder; its name is free.
             inner = {member.partition("/")[2] for member in members}
             if "serialized_exported_program.json" in members or any(re.fullmatch(r"models/[^/]+\.json", member) for member in inner):
@@ -203,7 +205,7 @@ def _from_zip(path: Path, trust: bool) -> Model:
             if pickles:
                 with archive.open(pickles[0]) as stream:
                     return _from_pickle(path, lambda: safety.pickled_names(stream), trust)  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
         raise LoadError(f"the file is damaged or cut short: {path}: {error}", hint="save or copy it again") from error
     raise LoadError(f"a zip archive, but no PyTorch model: {path}", hint=_SAVE_HINT)
 

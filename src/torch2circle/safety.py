@@ -14,6 +14,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -149,7 +150,23 @@ def suspicious_in_pt2(archive: zipfile.ZipFile) -> list[str]:
     Returns:
         One short text for each finding.
     """
-    return list(dict.fromkeys(_suspicions(archive)))
+    try:
+        return list(dict.fromkeys(_suspicions(archive)))
+    except Exception as error:  # whatever a malformed document trips over
+        return [f"malformed: {type(error).__name__}"]
+
+
+def ambiguous(archive: zipfile.ZipFile) -> list[str]:
+    """Members that another zip reader could take for each other: what is checked here must be what PyTorch reads.
+
+    Args:
+        archive: the open archive.
+
+    Returns:
+        Names that occur twice, upper and lower case being the same, as to PyTorch's own reader.
+    """
+    counts = Counter(member.casefold() for member in archive.namelist())
+    return [name for name, count in counts.items() if count > 1]
 
 
 def _suspicions(archive: zipfile.ZipFile) -> Iterator[str]:

@@ -153,30 +153,33 @@ def _as_result(c: Context, value: Value) -> Value:
 
 def viewed(c: Context, x: Placed, shape: Perm) -> Placed:
     """``x`` in another shape. No element moves if each group of dimensions that the view splits or merges lies together in ``x``;
-    otherwise ``x`` is brought into PyTorch's order first.
+    otherwise the groups are brought together first, and the rest stays where it is.
     """
     if x.shape == shape:
         return x
-    order = _order_after(x, shape)
-    if order is None:
-        x, order = Placed(c.builder.arrange(x, plain(len(x.order))), plain(len(x.order))), plain(len(shape))
+    together = _together(x, shape)
+    value = c.builder.arrange(x, together)
+    order = _order_after(Placed(value, together), shape)
     axes = tuple(shape[d] for d in order)
-    if axes == x.value.type.shape:
-        return Placed(x.value, order)
-    return Placed(c.emit("RESHAPE", x.value, c.const(list(axes), "shape"), order=order, new_shape=list(axes)), order)
+    if axes == value.type.shape:
+        return Placed(value, order)
+    return Placed(c.emit("RESHAPE", value, c.const(list(axes), "shape"), order=order, new_shape=list(axes)), order)
 
 
-def _order_after(x: Placed, shape: Perm) -> Perm | None:
-    """The order of the viewed tensor if the elements stay where they are, else None. Dimensions of size 1 may lie anywhere."""
-    moved = [d for d in x.order if x.shape[d] != 1]
-    sequence: list[int] = []
-    while moved:
-        old, new = next(g for g in _groups(x.shape, shape) if moved[0] in g[0])
-        wide = [d for d in old if x.shape[d] != 1]
-        if moved[: len(wide)] != wide:
-            return None
-        sequence += [d for d in new if shape[d] != 1]
-        moved = moved[len(wide) :]
+def _together(x: Placed, shape: Perm) -> Perm:
+    """The order of ``x`` with the dimensions of each group next to each other, at the place of the group's first; ``x``'s own if they are."""
+    wide = [d for d in x.order if x.shape[d] != 1]
+    gathered: list[int] = []
+    for d in wide:
+        if d not in gathered:
+            gathered += next(old for old, _ in _groups(x.shape, shape) if d in old)
+    return x.order if gathered == wide else (*gathered, *(d for d in x.order if x.shape[d] == 1))
+
+
+def _order_after(x: Placed, shape: Perm) -> Perm:
+    """The order of the viewed tensor when no element moves. Dimensions of size 1 may lie anywhere: channels last if that fits."""
+    groups = _groups(x.shape, shape)
+    sequence = [d for first in x.order for old, new in groups if old[0] == first for d in new]
     rank = len(shape)
     for candidate in (channels_last(rank), plain(rank)):
         if [d for d in candidate if shape[d] != 1] == sequence:

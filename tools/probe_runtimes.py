@@ -73,7 +73,7 @@ def draw(
     zero += 128 if dtype is U8 else 0
     low = zero + 20 if positive else np.iinfo(dtype.numpy).min if dtype in BYTES else 0
     bounds = {F32: (0.5 if positive else -4, 4), BOOL: (0, 2), U8: (low, 256), I8: (low, 128)}.get(dtype, (1 if positive else -60, 60))
-    array = rng.uniform(*bounds, shape) if dtype is F32 else rng.integers(*bounds, shape)
+    array = rng.uniform(*bounds, shape) if dtype is F32 else np.floor(rng.uniform(*bounds, shape))
     quant = Quant.per_tensor(scale, zero) if dtype in BYTES else None
     return Operand(Type(tuple(shape), dtype, quant), np.asarray(array, dtype.numpy), const)
 
@@ -100,7 +100,7 @@ def position(real: Array, kind: Type) -> Array:
     return np.clip(real / kind.quant.scale.astype(np.float64) + kind.quant.zero_point, info.min, info.max)
 
 
-def probe(op: str, operands: Sequence[Operand], reals: Any, dtype: DType, quant: Quant | None | str = "fit", **attrs: Any) -> Probe:
+def probe(op: str, operands: Sequence[Operand], reals: Any, dtype: DType, quant: Quant | str | None = "fit", **attrs: Any) -> Probe:
     """A graph of one node with the results ``reals`` (one array, or a list of them); ``quant="fit"`` holds their range."""
     reals = reals if isinstance(reals, list) else [reals]
     types = [Type(np.shape(r), dtype, fitted(r, dtype) if isinstance(quant, str) else quant) for r in reals]
@@ -143,8 +143,8 @@ def trunc_div(a: Array, b: Array) -> Array:
 
 
 def softmax(x: Array) -> Array:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
 # ---- the probes: one generator for each family of operators
@@ -195,9 +195,10 @@ def bias(x: Operand, w: Operand, count: int) -> Operand:
 def weighted() -> Iterator[Probe]:
     # filter size, output channels of each input channel (depthwise) or 0, groups, stride, dilation, padding, fused activation
     cases = [
-        (1, 0, 1, 1, 1, "VALID", "NONE"), (3, 0, 1, 2, 1, "SAME", "NONE"), (3, 0, 1, 1, 1, "VALID", "RELU"), (3, 0, 1, 1, 2, "SAME", "RELU6"),
-        (3, 0, 2, 1, 1, "SAME", "NONE"), (1, 0, 4, 1, 1, "VALID", "NONE"),
-        (3, 1, 16, 1, 1, "SAME", "NONE"), (3, 2, 16, 1, 1, "VALID", "RELU"), (5, 1, 16, 2, 1, "SAME", "RELU6"), (3, 1, 16, 1, 2, "SAME", "NONE"),
+        (1, 0, 1, 1, 1, "VALID", "NONE"), (3, 0, 1, 2, 1, "SAME", "NONE"), (3, 0, 1, 1, 1, "VALID", "RELU"),
+        (3, 0, 1, 1, 2, "SAME", "RELU6"), (3, 0, 2, 1, 1, "SAME", "NONE"), (1, 0, 4, 1, 1, "VALID", "NONE"),
+        (3, 1, 16, 1, 1, "SAME", "NONE"), (3, 2, 16, 1, 1, "VALID", "RELU"),
+        (5, 1, 16, 2, 1, "SAME", "RELU6"), (3, 1, 16, 1, 2, "SAME", "NONE"),
     ]  # fmt: skip
     for x_type, w_type, channels in WEIGHTS.values():
         for size, multiplier, groups, stride, dilation, padding, act in cases:
@@ -207,10 +208,10 @@ def weighted() -> Iterator[Probe]:
             b = bias(x, w, 16 * multiplier or 24)
             kernel = w.real.transpose(3, 1, 2, 0) if multiplier else w.real
             real = activate(convolve(x.real, kernel, stride, dilation, padding == "SAME", groups) + b.real, act)
-            attrs = dict.fromkeys(("stride_w", "stride_h"), stride) | dict.fromkeys(("dilation_w_factor", "dilation_h_factor"), dilation)
-            extra = {"depth_multiplier": multiplier} if multiplier else {}
+            attrs: dict[str, Any] = {"stride_w": stride, "stride_h": stride, "dilation_w_factor": dilation, "dilation_h_factor": dilation}
+            attrs |= {"depth_multiplier": multiplier} if multiplier else {}
             op = "DEPTHWISE_CONV_2D" if multiplier else "CONV_2D"
-            yield probe(op, [x, w, b], real, x_type, padding=padding, fused_activation_function=act, **attrs, **extra)
+            yield probe(op, [x, w, b], real, x_type, padding=padding, fused_activation_function=act, **attrs)
         for rows, act in ((1, "NONE"), (40, "RELU")):  # two dimensions only: onert flattens others whatever keep_num_dims says
             x = draw("x", (rows, 64), x_type)
             w = weight((200, 64), w_type, 0 if channels else None)
@@ -229,8 +230,8 @@ def reductions() -> Iterator[Probe]:
                 for quant in (x.type.quant, coarse) if dtype in BYTES else (None,):
                     yield probe(op, [x], real, dtype, quant, **attrs, fused_activation_function="NONE")
         for axes, keep in (((1, 2), True), ((1, 2), False), ((3,), True)):
-            for quant in (x.type.quant, "fit"):
-                yield probe("MEAN", [x, const(axes)], x.real.mean(axes, keepdims=keep), dtype, quant, keep_dims=keep)
+            for chosen in (x.type.quant, "fit"):
+                yield probe("MEAN", [x, const(axes)], x.real.mean(axes, keepdims=keep), dtype, chosen, keep_dims=keep)
 
 
 def unary() -> Iterator[Probe]:

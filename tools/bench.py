@@ -18,7 +18,9 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -30,7 +32,12 @@ sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests"), str(ROOT / "examples")]
 MIB = 2**20
 
 
-class DoNothing(TorchDispatchMode):
+def zoo() -> ModuleType:
+    """The tests' networks."""
+    return import_module("zoo")
+
+
+class DoNothing(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
     """The least that a recorder is."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -116,10 +123,9 @@ def status(key: str) -> float:
 
 def extra_memory(what: str, saved: Path, example: Path, path: Path) -> float:
     """Highest resident memory during ``what``, less what the process with the loaded model already had, in MiB."""
-    import zoo
     from torch2circle.load import load
 
-    zoo.torchvision()  # the pickle names its classes
+    zoo().torchvision()  # the pickle names its classes
     model, x = load(saved, trust_pickle=True), torch.load(example)
     assert isinstance(model, nn.Module)
     ctypes.CDLL(None).malloc_trim(0)  # memory that loading freed must not hide what the export takes
@@ -173,9 +179,7 @@ def lowering_lines() -> list[int]:
 
 
 def bench(name: str, engine: str, size: int, runs: int) -> dict[str, Any]:
-    import zoo
-
-    model, x = zoo.efficientnet_lite0(engine) if name == "efficientnet_lite0" else zoo.quantized(name, engine, size)
+    model, x = zoo().efficientnet_lite0(engine) if name == "efficientnet_lite0" else zoo().quantized(name, engine, size)
     lines = lowering_lines()
     result: dict[str, Any] = {"model": name, "engine": engine, "input": list(x.shape), "runs": runs}
     with tempfile.TemporaryDirectory() as temporary:

@@ -193,7 +193,7 @@ class Node:
 
     def rebuilt(self, **changes: Any) -> Node:
         """The same node with other ``op``, ``inputs``, ``attrs`` or ``outputs``."""
-        old = {"op": self.op, "inputs": self.inputs, "outputs": self.outputs, "attrs": self.attrs, "where": self.where}
+        old: dict[str, Any] = {"op": self.op, "inputs": self.inputs, "outputs": self.outputs, "attrs": self.attrs, "where": self.where}
         return Node.make(**(old | changes))
 
     @property

@@ -219,7 +219,7 @@ def _write_data(sink: BinaryIO, end: int, blobs: list[Iterator[Any]]) -> list[in
 
 def _write_chunks(sink: BinaryIO, chunks: Iterator[Any]) -> tuple[bytes, int]:
     """In a function of its own, so that the last chunk does not keep its array alive while the next one is loaded."""
-    digest, length = hashlib.blake2b(digest_size=32), 0
+    digest, length = hashlib.sha256(), 0
     for chunk in chunks:
         sink.write(chunk)
         digest.update(chunk)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ..ir import Value
-from ..quant import unpacked
+from ..quant import Weights
 from .context import Context
 from .registry import Order, lowers
 from .weighted import weighted
@@ -21,7 +21,7 @@ OHWI, DEPTHWISE = (0, 2, 3, 1), (1, 2, 3, 0)
 @lowers("quantized::conv2d_relu.new", order=Order.LAST, act="RELU")
 def quantized_conv2d(c: Context, x: Value, packed_weight: Any, act: str) -> Value:
     p = packed_weight
-    return conv2d(c, x, lambda: unpacked(p)[0], unpacked(p)[1], p.stride(), p.padding(), p.dilation(), p.groups(), act)
+    return conv2d(c, x, Weights.packed(p, c.where), p.stride(), p.padding(), p.dilation(), p.groups(), act)
 
 
 @lowers("aten::conv2d", order=Order.LAST)
@@ -29,7 +29,7 @@ def quantized_conv2d(c: Context, x: Value, packed_weight: Any, act: str) -> Valu
 def float_conv2d(
     c: Context, x: Value, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int], groups: int
 ) -> Value:
-    return conv2d(c, x, lambda: weight, bias, stride, padding, dilation, groups, "NONE")
+    return conv2d(c, x, Weights.of(weight, bias), stride, padding, dilation, groups, "NONE")
 
 
 @lowers("aten::convolution", order=Order.LAST)
@@ -40,22 +40,22 @@ def convolution(
 ) -> Value:  # fmt: skip
     c.only(not transposed and not any(output_padding), "transposed", transposed, "False")
     c.only(weight.dim() == 4, "number of spatial dimensions", weight.dim() - 2, "2")
-    return conv2d(c, x, lambda: weight, bias, stride, padding, dilation, groups, "NONE")
+    return conv2d(c, x, Weights.of(weight, bias), stride, padding, dilation, groups, "NONE")
 
 
 def conv2d(
-    c: Context, x: Value, load: Callable[[], Tensor], bias: Tensor | None, stride: Sequence[int], padding: Sequence[int] | str,
-    dilation: Sequence[int], groups: int, act: str,
-) -> Value:  # fmt: skip
+    c: Context, x: Value, weights: Weights, stride: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int], groups: int, act: str
+) -> Value:
     """CONV_2D, or DEPTHWISE_CONV_2D where every group has one channel."""
-    channels, (kh, kw) = x.type.shape[3], load().shape[2:]
+    channels, (kh, kw) = x.type.shape[3], weights.type.shape[2:]
     pads = padded_same(padding, (kh, kw), dilation) if isinstance(padding, str) else padding
     x, padding = padded_window(c, x, (kh, kw), _pair(stride), _pair(pads), _pair(dilation))
-    attrs = {"stride_h": _pair(stride)[0], "stride_w": _pair(stride)[1], "dilation_h_factor": _pair(dilation)[0], "dilation_w_factor": _pair(dilation)[1]}
-    attrs |= {"padding": padding, "fused_activation_function": act}
+    (stride_h, stride_w), (dilation_h, dilation_w) = _pair(stride), _pair(dilation)
+    window = {"stride_h": stride_h, "stride_w": stride_w, "dilation_h_factor": dilation_h, "dilation_w_factor": dilation_w}
+    attrs: dict[str, Any] = {**window, "padding": padding, "fused_activation_function": act}
     if groups == channels and groups > 1:
-        return weighted(c, "DEPTHWISE_CONV_2D", x, load, bias, DEPTHWISE, depth_multiplier=c.out_shape[1] // channels, **attrs)
-    return weighted(c, "CONV_2D", x, load, bias, OHWI, **attrs)
+        return weighted(c, "DEPTHWISE_CONV_2D", x, weights, DEPTHWISE, depth_multiplier=c.out_shape[1] // channels, **attrs)
+    return weighted(c, "CONV_2D", x, weights, OHWI, **attrs)
 
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:

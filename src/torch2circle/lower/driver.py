@@ -78,7 +78,7 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     operands = {name: pytree.tree_map(operand, activations[name]) for name in lowering.params if name in activations}
     parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
     result = lowering.body(c, **operands, **parameters, **{k: v for k, v in lowering.constants.items() if k in lowering.params})
-    results = [result] if isinstance(result, (Value, Placed)) else list(result)
+    results: list[Any] = [result] if isinstance(result, (Value, Placed)) else list(result)
     if island:
         results = [_quantized(Context(builder, call, order), results[0])]
     if len(results) != len(call.outs):

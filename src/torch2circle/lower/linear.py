@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..ir import Value
-from ..quant import unpacked
+from ..quant import Weights
 from .context import Context
 from .registry import Order, lowers
 from .weighted import weighted
@@ -16,14 +16,13 @@ from .weighted import weighted
 @lowers("quantized::linear", order=Order.PLAIN, ignores=("Y_scale_i", "Y_zero_point_i"), act="NONE")
 @lowers("quantized::linear_relu", order=Order.PLAIN, ignores=("Y_scale_i", "Y_zero_point_i"), act="RELU")
 def quantized_linear(c: Context, x: Value, W_prepack: Any, act: str) -> Value:
-    packed = W_prepack
-    return fully_connected(c, x, lambda: unpacked(packed)[0], unpacked(packed)[1], act)
+    return fully_connected(c, x, Weights.packed(W_prepack, c.where), act)
 
 
 @lowers("aten::linear", order=Order.PLAIN)
 def float_linear(c: Context, x: Value, weight: Tensor, bias: Tensor | None) -> Value:
-    return fully_connected(c, x, lambda: weight, bias, "NONE")
+    return fully_connected(c, x, Weights.of(weight, bias), "NONE")
 
 
-def fully_connected(c: Context, x: Value, load: Any, bias: Tensor | None, act: str) -> Value:
-    return weighted(c, "FULLY_CONNECTED", x, load, bias, (0, 1), fused_activation_function=act, keep_num_dims=x.type.rank > 2)
+def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
+    return weighted(c, "FULLY_CONNECTED", x, weights, (0, 1), fused_activation_function=act, keep_num_dims=x.type.rank > 2)

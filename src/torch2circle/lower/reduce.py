@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def adaptive_avg_pool2d(c: Context, x: Value) -> Value | Placed:
 
 
 def pool(c: Context, op: str, x: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: str) -> Value:
-    sizes = {"filter_height": kernel[0], "filter_width": kernel[1], "stride_h": stride[0], "stride_w": stride[1]}
+    sizes: dict[str, Any] = {"filter_height": kernel[0], "filter_width": kernel[1], "stride_h": stride[0], "stride_w": stride[1]}
     return c.emit(op, x, padding=padding, fused_activation_function="NONE", **sizes)
 
 
@@ -84,7 +85,7 @@ def _windows(size: int, out: int, kernel: int, stride: int, padding: int) -> lis
 
 
 def averages(c: Context, x: Value, rows: Sequence[Window], columns: Sequence[Window], count_pad: bool, divisor: int | None) -> Placed:
-    """Windows of any shape, as a FULLY_CONNECTED over all pixels with weights 0 and 1 and a scale 1/count for each window.
+    """Windows of any shape, as a FULLY_CONNECTED over all pixels with weights 0 and 127 and a scale 1/(127 * count) for each window.
 
     In integers this is exact: the products add up to the sum of the window, and the scale divides once.
     """
@@ -108,11 +109,11 @@ def averages(c: Context, x: Value, rows: Sequence[Window], columns: Sequence[Win
 def _averaging(c: Context, matrix: np.ndarray[tuple[int, ...], np.dtype[np.int8]], counts: np.ndarray[tuple[int, ...], np.dtype[np.float32]], x: Value) -> tuple[Value, Value]:
     if x.type.quant is None:
         return c.const((matrix / counts[:, None]).astype(np.float32), "averaging"), c.const(np.zeros(len(counts), np.float32), "zero")
-    scale = (np.float32(1) / counts).astype(np.float32)
+    # 127 and not 1: kernels that round the multiplier to fixed point lose least with a large accumulator
+    scale = (1 / (127 * counts.astype(np.float64))).astype(np.float32)
     zeros = np.zeros(len(counts), np.int64)
     bias = Quant((x.type.quant.scale[0] * scale).astype(np.float32), zeros, 0)
-    assert Type(matrix.shape, DType.INT8).size == matrix.size
-    return c.const(matrix, "averaging", Quant(scale, zeros, 0)), c.const(zeros.astype(np.int32), "zero", bias)
+    return c.const(matrix * np.int8(127), "averaging", Quant(scale, zeros, 0)), c.const(zeros.astype(np.int32), "zero", bias)
 
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def part(c: Context, x: Value, axis: int, begin: int, size: int, step: int = 1) 
         return c.emit("SLICE", x, *_range(c, x, axis, begin, size))
     starts, ends, steps = [0] * x.type.rank, list(x.type.shape), [1] * x.type.rank
     starts[axis], ends[axis], steps[axis] = begin, begin + (size - 1) * step + 1, step
-    zero = {name: 0 for name in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
+    zero: dict[str, Any] = {name: 0 for name in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
     return c.emit("STRIDED_SLICE", x, c.const(starts, "begin"), c.const(ends, "end"), c.const(steps, "strides"), **zero)
 
 

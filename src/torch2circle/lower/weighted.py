@@ -2,38 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..errors import QuantizationError
 from ..ir import Array, Constant, DType, Type, Value
-from ..quant import Bias, array_of, constant_of, quantize_bias, rescaled, type_of
+from ..quant import Bias, Weights, array_of, constant_of, quantize_bias, rescaled
 from .context import Context, Perm
 
 
-def weighted(c: Context, op: str, x: Value, load: Callable[[], Tensor], bias: Tensor | None, perm: Perm, **attrs: Any) -> Value:
-    """``op`` on ``x`` with a weight whose first PyTorch dimension is the output channel.
-
-    Args:
-        load: gives the weight; called once for its type and again when the file is written.
-        perm: from PyTorch's dimensions of the weight to the file's.
-        bias: float[output channels], as PyTorch keeps it even in packed parameters.
-    """
-    weight, bias = weight_and_bias(c, x, load, bias, perm)
-    return c.emit(op, x, weight, bias, **attrs)
+def weighted(c: Context, op: str, x: Value, weights: Weights, perm: Perm, **attrs: Any) -> Value:
+    """``op`` on ``x`` with a weight whose first PyTorch dimension is the output channel; ``perm`` brings it into the file's order."""
+    return c.emit(op, x, *weight_and_bias(c, x, weights, perm), **attrs)
 
 
-def weight_and_bias(c: Context, x: Value, load: Callable[[], Tensor], bias: Tensor | None, perm: Perm) -> tuple[Value, Value]:
+def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm) -> tuple[Value, Value]:
     """The two constants, the bias of a quantized operator as int32 with scale ``input_scale * weight_scale``."""
-    probe = load()
-    type_, channels, taps = type_of(probe, c.where), probe.shape[0], probe[0].numel()
-    del probe
-    real = np.zeros(channels, np.float32) if bias is None else array_of(bias).astype(np.float32)
-    data = constant_of(load)
+    type_, channels = weights.type, weights.type.shape[0]
+    taps = type_.size // channels
+    real = np.zeros(channels, np.float32) if weights.bias is None else array_of(weights.bias).astype(np.float32)
+    data = constant_of(weights.load)
     if x.type.quant is None:
         ints: Array = real
         bias_type = Type(real.shape, DType.FLOAT32)

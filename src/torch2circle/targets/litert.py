@@ -19,6 +19,7 @@ LITERT = Target(
         *(rules.affine_weight_in_uint8(op) for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")),
         *rules.move_then_requantize,
         rules.requantize_before_joining,
+        rules.requantize_through_float,
         rules.average_pool_as_depthwise,
         *rules.island(_bare.runs, rules.ISLANDS),
     ],

@@ -11,7 +11,7 @@ from ..spec import OPS
 from . import rules
 from .base import Target
 
-_TYPES = ("f32", "u8", "i32", "u8/u8pc", "u8/u8pt", "f32->u8", "u8->f32", "i8->u8", "u8->i8")
+_TYPES = ("f32", "u8", "i32", "u8->i32", "u8/u8pc", "u8/u8pt", "f32->u8", "u8->f32", "i8->u8", "u8->i8")
 _LACKS = {"HARD_SWISH"}
 _TABLE = {op: {} if op in _LACKS else dict.fromkeys(_TYPES, "exact") for op in OPS}
 _bare = Target("one", "CIR0", ".circle", None, DType.UINT8, _TABLE)
@@ -28,8 +28,8 @@ ONE = Target(
         rules.grouped_conv_as_many,
         *rules.move_then_requantize,
         rules.requantize_before_joining,
+        *map(rules.lookup, ("QUANTIZE", "HARD_SWISH")),
         *rules.island(_bare.runs, rules.ISLANDS),
         rules.hard_swish_as_products,
-        rules.requantize_by_adding_zero,
     ],
 )

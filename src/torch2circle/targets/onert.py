@@ -21,10 +21,8 @@ ONERT = Target(
         rules.grouped_conv_as_many,
         *rules.move_then_requantize,
         rules.strided_slice_as_gather,
+        *map(rules.lookup, rules.FUNCTIONS),
         *rules.island(_bare.runs, rules.ISLANDS),
         rules.hard_swish_as_products,
-        rules.relu_by_adding_zero,
-        rules.relu6_by_adding_zero,
-        rules.requantize_by_adding_zero,
     ],
 )

@@ -123,7 +123,7 @@ def status(key: str) -> float:
 
 def extra_memory(what: str, saved: Path, example: Path, path: Path) -> float:
     """Highest resident memory during ``what``, less what the process with the loaded model already had, in MiB."""
-    from torch2circle.load import load
+    from torch2circle.loading import load
 
     zoo().torchvision()  # the pickle names its classes
     model, x = load(saved, trust_pickle=True), torch.load(example)

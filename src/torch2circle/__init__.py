@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .load import load as load
+    from .loading import load as load
     from .lower import lowers as lowers
     from .pipeline import ExportedModel as ExportedModel
     from .pipeline import export as export
@@ -33,7 +33,7 @@ from .errors import (
 )
 
 # torch takes seconds to import: only those who export pay for it, not `torch2circle inspect` or --help
-_LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "load", "lowers": "lower"}
+_LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "loading", "lowers": "lower"}
 
 
 def __getattr__(name: str) -> Any:

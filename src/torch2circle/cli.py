@@ -211,7 +211,7 @@ def _stages() -> Iterator[Callable[[str], None]]:
 
 
 def _export(model: str, stage: Callable[[str], None], shapes: Sequence[str], sample: Path | None, state: Path | None, trust_pickle: bool, **options: Any) -> ExportedModel:
-    from .load import load
+    from .loading import load
     from .pipeline import export as export_model
 
     stage("load")
@@ -221,7 +221,7 @@ def _export(model: str, stage: Callable[[str], None], shapes: Sequence[str], sam
 
 
 def _example(shapes: Sequence[str], sample: Path | None) -> tuple[tuple[Any, ...] | None, dict[str, Any] | None]:
-    from .load import load_inputs, parse_input
+    from .loading import load_inputs, parse_input
 
     if shapes and sample:
         raise click.UsageError("give --input or --inputs, not both")

@@ -19,7 +19,7 @@ from torch.export import ExportedProgram
 from . import format, spec
 from .errors import Bug
 from .ir import DType, Finding, Graph
-from .load import program
+from .loading import program
 from .lower import Options, lower
 from .record import Recording, record
 from .targets import TARGETS, Target, islands, legalize, target_for

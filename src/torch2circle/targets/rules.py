@@ -42,9 +42,11 @@ def lookup(op: str) -> Rule:
             return None
         results = quantized(FUNCTIONS[op](dequantized(np.arange(256), x.quant)), out)
         table = Value(Type((256,), DType.UINT8, out.quant), f"{node.out.name}.table", data=Constant.of(results))
-        types = {"in_data_type": "UINT8", "out_data_type": "INT32"}
-        index = emit("CAST", Type(x.shape, DType.INT32), operand(node), like=node, **types)
-        return emit("GATHER", out, table, index, like=node, axis=0, batch_dims=0)
+        # onert takes the operand of CAST for one without a scale, which any producer but RESHAPE then refuses
+        line = reshape(operand(node), (x.size,) if x.rank != 1 else (x.size, 1), node)
+        index = emit("CAST", Type(line.type.shape, DType.INT32), line, like=node, in_data_type="UINT8", out_data_type="INT32")
+        found = emit("GATHER", out.reshape(line.type.shape), table, index, like=node, axis=0, batch_dims=0)
+        return reshape(found, out.shape, node)
 
     return by_table
 

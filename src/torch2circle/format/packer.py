@@ -88,7 +88,8 @@ class Packer:
         kind = STORAGE.get(kind, kind)
         if kind in _FLAGS:
             dtype = numbers.to_numpy_type(_FLAGS[kind])
-            return int(self.builder.CreateNumpyVector(np.array([*map(_exact(kind), values)], dtype)))
+            checked = isinstance(values, np.ndarray) and values.dtype == dtype  # per-channel scales: thousands of numbers
+            return int(self.builder.CreateNumpyVector(values if checked else np.array([*map(_exact(kind), values)], dtype)))
         offsets = [self.table(kind, value) for value in values]
         self.builder.StartVector(4, len(offsets), 4)
         for offset in reversed(offsets):

@@ -142,7 +142,6 @@ def _dequantized(c: Context, value: Value) -> Value:
 
 
 def _quantized(c: Context, value: Value) -> Value:
-    c.note("note", "island", f"{c.call.op} is computed in float between DEQUANTIZE and QUANTIZE, as PyTorch does")
     return c.emit("QUANTIZE", value)
 
 

@@ -130,7 +130,7 @@ def recorded(recording: Recording, value: Value) -> Array:
     if array.dtype != value.type.dtype.numpy:
         shift = 128 if value.type.dtype.numpy == np.uint8 else -128
         array = (array.astype(np.int16) + shift).astype(value.type.dtype.numpy)
-    return np.ascontiguousarray(array)
+    return np.array(array, order="C")  # np.ascontiguousarray would make a scalar a vector of one
 
 
 def _compare(recording: Recording, graph: Graph, got: Sequence[Array]) -> list[Comparison]:

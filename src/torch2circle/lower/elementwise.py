@@ -25,11 +25,17 @@ def binary(c: Context, x: Value, other: Value, op: str) -> Value:
 
 @lowers("aten::add.Tensor", op="ADD")
 @lowers("aten::sub.Tensor", op="SUB")
-def scaled_binary(c: Context, x: Value, other: Value, alpha: float, op: str) -> Value:
+def scaled_binary(c: Context, x: Value | float, other: Value | float, alpha: float, op: str) -> Value:
     x, other = _operands(c, x, other)
     if alpha != 1:
         other = c.emit_as(other.type, "MUL", other, c.const(float(alpha)), fused_activation_function="NONE")
     return c.emit(op, x, other, fused_activation_function="NONE")
+
+
+@lowers("aten::rsub.Scalar", "aten::rsub.Tensor")
+def reversed_sub(c: Context, x: Value, other: Value | float, alpha: float) -> Value:
+    """``other - alpha * x``"""
+    return scaled_binary(c, other, x, alpha, "SUB")
 
 
 def _operands(c: Context, *operands: Value | float) -> list[Value]:

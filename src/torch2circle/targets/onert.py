@@ -19,6 +19,7 @@ ONERT = Target(
         rules.per_channel_linear_as_conv,
         rules.linear_on_a_matrix,
         rules.grouped_conv_as_many,
+        rules.mean_then_reshape,
         *rules.move_then_requantize,
         rules.strided_slice_as_gather,
         *map(rules.lookup, rules.FUNCTIONS),

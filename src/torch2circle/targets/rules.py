@@ -108,6 +108,16 @@ def linear_on_a_matrix(node: Node) -> Replacement:
     return reshape(out, node.out.type.shape, node)
 
 
+@rule("MEAN", why="the runtime drops dimensions of rank 4 only if they are the rows and columns of an NHWC image")
+def mean_then_reshape(node: Node) -> Replacement:
+    x, axes = operand(node), operand(node, 1)
+    gone = set(axes.array().tolist())
+    if node.attrs["keep_dims"] or x.type.rank != 4 or gone == {1, 2}:
+        return None
+    shape = tuple(1 if axis in gone else size for axis, size in enumerate(x.type.shape))
+    return reshape(emit("MEAN", node.out.type.reshape(shape), x, axes, like=node, keep_dims=True), node.out.type.shape, node)
+
+
 @rule("CONV_2D", why="the runtime reads a grouped filter as a dense one, so each group is a convolution of its own")
 def grouped_conv_as_many(node: Node) -> Replacement:
     x, weight, bias = operand(node), operand(node, 1), operand(node, 2)

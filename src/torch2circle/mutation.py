@@ -1,13 +1,13 @@
 """Writes in place and views, turned into operators that make new tensors.
 
-A write to a tensor changes every tensor that shares its storage. The tensors of one storage form a tree of views: the
-write is carried up from a view to its base (a scatter, or the inverse of the view), and then the other views are taken
-again from the new base.
+A write changes every tensor that shares the memory. It is carried up from a view to its base at once, by a scatter or the
+inverse of the view; other views of the memory are taken again from their base when somebody reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from .errors import RecordError
 from .ir import Where
-
-RecordView = Callable[[str, Mapping[str, Any], Tensor, Mapping[Tensor, Tensor], Where], None]
 
 
 @dataclass(frozen=True)
@@ -32,85 +30,90 @@ class View:
 
 
 class Aliases:
-    """Which of the recorded tensors share a storage, and how each view was made."""
+    """How each view was made, and which tensors a write to their memory has overtaken."""
 
     def __init__(self) -> None:
-        self.groups: dict[int, list[Tensor]] = {}
         self.views: dict[int, View] = {}
+        self._writes: Counter[int] = Counter()  # by storage
+        self._seen: dict[int, int] = {}  # by tensor: how many of those its number reflects
 
-    def track(self, tensor: Tensor) -> None:
-        group = self.groups.setdefault(storage_of(tensor), [])
-        if not any(tensor is known for known in group):
-            group.append(tensor)
-
-    def add_views(self, op: str, args: Mapping[str, Any], outs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
-        """Note which results of a call share the storage of one of its arguments."""
-        for out in outs:
-            base = next((t for t in tensors if t is not out and storage_of(t) == storage_of(out)), None)
+    def add(self, op: str, args: Mapping[str, Any], outs: Sequence[Tensor], tensors: Sequence[Tensor]) -> None:
+        """Note which results of a call share the memory of one of its arguments."""
+        for index, out in enumerate(outs):
+            base = next((t for t in tensors if storage_of(t) == storage_of(out)), None)
             if base is None or any(t is out for t in tensors):
                 continue
             key = next((name for name, value in args.items() if value is base), "")
-            self.views[id(out)] = View(out, base, op, key, args)
-            self.track(base)
-            self.track(out)
+            self.views[id(out)] = View(out, base, *(_one_of(op, args, outs, index, key) if len(outs) > 1 else (op, key, args)))
+            self.refresh(out)
 
-    def snapshot(self, target: Tensor) -> dict[Tensor, Tensor]:
-        """Copies of ``target`` and of every tensor that shares its storage, before a write."""
-        self.track(target)
-        return {tensor: tensor.clone() for tensor in self.groups[storage_of(target)]}
+    def refresh(self, tensor: Tensor) -> None:
+        """The tensor has a number for what it now holds."""
+        self._seen[id(tensor)] = self._writes[storage_of(tensor)]
 
-    def propagate(self, target: Tensor, before: Mapping[Tensor, Tensor], record: RecordView, where: Where) -> None:
-        """Record what a write to ``target`` did to the other tensors of its storage."""
-        done = {id(target)}
-        tensor = target
+    def overtake(self, storage: int) -> None:
+        """A write changed what the tensors in this memory hold."""
+        self._writes[storage] += 1
+
+    def is_stale(self, tensor: Tensor) -> bool:
+        return bool(self._writes) and self._seen.get(id(tensor), 0) != self._writes[storage_of(tensor)]
+
+    def above(self, tensor: Tensor) -> list[View]:
+        """The views that lead from ``tensor`` to the tensor that owns the memory."""
+        chain: list[View] = []
         while (view := self.views.get(id(tensor))) is not None:
-            op, args = _write_back(view, where)
-            record(op, args, view.base, before, where)
-            done.add(id(view.base))
+            chain.append(view)
             tensor = view.base
-        for other in self.groups[storage_of(target)]:  # bases come before their views
-            if id(other) in done:
-                continue
-            made = self.views.get(id(other))
-            if made is None or not made.key:
-                raise RecordError(f"a write in place to one of several results that share memory: {made.op if made else ''}", where=where)
-            record(made.op, made.args, other, before, where)
-            done.add(id(other))
+        return chain
+
+
+def _one_of(op: str, args: Mapping[str, Any], outs: Sequence[Tensor], index: int, key: str) -> tuple[str, str, Mapping[str, Any]]:
+    """One result of an operator that gives several views, as an operator of its own."""
+    name, dim = op.partition(".")[0], args.get("dim", 0)
+    if name == "aten::unbind":
+        return "aten::select.int", key, {key: args[key], "dim": dim, "index": index}
+    if name in ("aten::split", "aten::chunk", "aten::split_with_sizes", "aten::tensor_split"):
+        start = sum(out.shape[dim] for out in outs[:index])
+        return "aten::slice.Tensor", key, {key: args[key], "dim": dim, "start": start, "end": start + outs[index].shape[dim], "step": 1}
+    return op, "", args
 
 
 def functional_name(op: str, where: Where) -> str:
     """``aten::relu_`` -> ``aten::relu``.
 
     Raises:
-        RecordError: if the operator has no form that makes a new tensor.
+        RecordError: the operator has no form that makes a new tensor.
     """
     name, _, overload = op.partition(".")
-    if name.endswith("_"):
-        namespace, _, base = name[:-1].partition("::")
-        if hasattr(getattr(torch.ops, namespace), base):
-            return f"{namespace}::{base}" + (f".{overload}" if overload else "")
+    namespace, _, base = name.partition("::")
+    if base.endswith("_") and hasattr(getattr(torch.ops, namespace), base[:-1]):
+        return f"{namespace}::{base[:-1]}" + (f".{overload}" if overload else "")
     raise RecordError(f"a write in place that cannot be recorded: {op}", where=where, hint="use the form that returns a new tensor")
 
 
 _SCATTER = {"aten::slice.Tensor": "aten::slice_scatter", "aten::select.int": "aten::select_scatter"}
 _RESHAPES = {
-    "aten::view", "aten::reshape", "aten::flatten.using_ints", "aten::unsqueeze", "aten::squeeze", "aten::squeeze.dim", "aten::squeeze.dims",
-    "aten::_unsafe_view", "aten::alias", "aten::detach", "aten::view_as", "aten::unflatten.int",
+    "aten::view", "aten::reshape", "aten::flatten.using_ints", "aten::unsqueeze", "aten::squeeze", "aten::squeeze.dim",
+    "aten::squeeze.dims", "aten::_unsafe_view", "aten::alias", "aten::detach", "aten::view_as", "aten::reshape_as", "aten::unflatten.int",
 }  # fmt: skip
 
 
-def _write_back(view: View, where: Where) -> tuple[str, dict[str, Any]]:
-    """The call that makes the new base from the new view."""
+def write_back(view: View, base: Any, new: Any, where: Where) -> tuple[str, dict[str, Any]]:
+    """The call that makes the new base from the old one and the new view.
+
+    Raises:
+        RecordError: the view cannot be undone.
+    """
     others = {name: value for name, value in view.args.items() if name != view.key}
     if view.op in _SCATTER:
-        return _SCATTER[view.op], {"self": view.base, "src": view.out, **others}
+        return _SCATTER[view.op], {"self": base, "src": new, **others}
     if view.op in _RESHAPES:
-        return "aten::view", {"self": view.out, "size": list(view.base.shape)}
-    if view.op == "aten::transpose.int":
-        return view.op, {"self": view.out, **others}
+        return "aten::view", {"self": new, "size": list(view.base.shape)}
+    if view.op in ("aten::transpose.int", "aten::t"):
+        return view.op, {"self": new, **others}
     if view.op == "aten::permute":
         dims = [d % view.base.dim() for d in view.args["dims"]]
-        return view.op, {"self": view.out, "dims": [dims.index(d) for d in range(len(dims))]}
+        return view.op, {"self": new, "dims": [dims.index(d) for d in range(len(dims))]}
     raise RecordError(f"a write in place through a view that cannot be undone: {view.op}", where=where)
 
 

@@ -7,14 +7,10 @@ and what depends on no input is a constant and leaves no call behind.
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -24,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import RecordError, UserError
 from .ir import Finding, Where
-from .mutation import Aliases, functional_name, storage_of
+from .mutation import Aliases, functional_name, storage_of, write_back
+from .provenance import Provenance
 
 # Facts about a tensor that no value can change: reading them on the host does not make a model depend on its data.
 METADATA = {
@@ -32,7 +29,15 @@ METADATA = {
     "aten::q_per_channel_axis", "aten::qscheme", "aten::size", "aten::size.int", "aten::stride", "aten::stride.int", "aten::dim",
     "aten::sym_size", "aten::sym_size.int", "aten::sym_stride", "aten::sym_stride.int", "aten::sym_numel", "aten::numel",
     "aten::storage_offset", "aten::sym_storage_offset", "aten::is_same_size", "aten::is_contiguous", "aten::is_contiguous.memory_format",
+    # results that have only the shape and type of their argument
+    "aten::zeros_like", "aten::ones_like", "aten::full_like", "aten::empty_like", "aten::new_zeros", "aten::new_ones", "aten::new_full",
+    "aten::new_empty",
 }  # fmt: skip
+# tolist() and numpy() reach the dispatcher only as this, which a model has no other use for
+HOST_READS = {"aten::resolve_neg"}
+# For operators whose result has the shape of one argument's values: that argument.
+SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
+STATELESS = "state cannot live in the file: return it instead"
 
 
 @dataclass(frozen=True)
@@ -92,32 +97,45 @@ class Recording:
 
 
 def record(
-    run: Callable[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, *, names: Sequence[str] = (), specialize: bool = False
+    run: Callable[..., Any],
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    names: Sequence[str] = (),
+    specialize: bool = False,
 ) -> Recording:
-    """Record one call of ``run`` (a Module, ScriptModule, GraphModule or plain function) on the example inputs.
+    """Record one call of ``run`` on the example inputs; neither the model nor the inputs are changed.
 
-    ``names`` has one entry for each of ``args`` and then of ``kwargs``.
-    ``specialize`` lets a value that was read from an input on the host become a constant; otherwise that is refused.
+    Args:
+        run: a Module, ScriptModule, GraphModule or plain function.
+        args: positional example inputs, tensors or anything else, nested or not.
+        kwargs: example inputs by name.
+        names: one for each of ``args`` and then of ``kwargs``; what the inputs are called.
+        specialize: let a value that is read from an input on the host become a constant, which is otherwise refused.
 
     Raises:
         RecordError: train mode, unconverted observers, a branch on data, state that is written, or an error of the model itself.
     """
-    if isinstance(run, nn.Module):
-        refuse_unfinished(run)
-    kwargs = dict(kwargs or {})
-    recorder = _Recorder(run if isinstance(run, nn.Module) else None, specialize)
-    leaves, spec = pytree.tree_flatten((tuple(args), kwargs))
+    module = run if isinstance(run, nn.Module) else None
+    if module is not None:
+        refuse_unfinished(module)
+    recorder = _Recorder(module, specialize)
+    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs or {})))
     # a copy of each input: a model that writes into its input must not write into the caller's tensor
     leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     inputs = tuple(recorder.new(leaf) for leaf in leaves if isinstance(leaf, Tensor))
     args, kwargs = pytree.tree_unflatten(leaves, spec)
-    with torch.inference_mode(), recorder.following_modules(), recorder:
-        try:
-            result = recorder.interpret(run)(*args, **kwargs)
-        except UserError:
-            raise
-        except Exception as error:
-            raise RecordError(f"the model cannot run on these inputs: {type(error).__name__}: {_first_line(error)}", where=recorder.where("")) from error
+    try:
+        with torch.inference_mode(), recorder:
+            result = run(*args, **kwargs)
+    except Exception as error:
+        if recorder.refusal or isinstance(error, UserError):
+            raise (recorder.refusal or error) from None
+        message, where = recorder.provenance.of_error(error, recorder.failure)
+        raise RecordError(f"the model cannot run on these inputs: {message}", where=where) from error
+    if recorder.refusal:  # which the model's own code caught
+        raise recorder.refusal
+    recorder.refuse_kept_state(module)
     outputs = [(path, leaf) for path, leaf in pytree.tree_flatten_with_path(result)[0] if isinstance(leaf, Tensor)]
     if not outputs:
         raise RecordError(f"the model returns no tensor: {type(result).__name__}")
@@ -128,7 +146,7 @@ def record(
         output_names=_unique([_path_name("output", path) for path, _ in outputs]),
         calls=tuple(recorder.calls),
         tensors=recorder.tensors,
-        names=recorder.names,
+        names=recorder.provenance.names,
         findings=tuple(recorder.findings),
     )
 
@@ -150,190 +168,200 @@ def refuse_unfinished(module: nn.Module) -> None:
         # convert() leaves `training` set on the modules it makes, to no effect; elsewhere only those count whose result depends on it
         matters = part is module or (isinstance(part, training_matters) and not type(part).__module__.startswith("torch.ao."))
         if part.training and matters and not isinstance(part, fx.GraphModule):
-            raise RecordError(f"the model is in train mode: {name or '<top>'} ({type(part).__name__})", where=Where(module=name), hint="call model.eval() first")
+            message = f"the model is in train mode: {name or '<top>'} ({type(part).__name__})"
+            raise RecordError(message, where=Where(module=name), hint="call model.eval() first")
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, module: nn.Module | None, specialize: bool) -> None:
-        super().__init__()
-        self.module, self.specialize = module, specialize
-        self.tensors: list[Tensor] = []  # kept alive: id() identifies a tensor only as long as it lives
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.specialize = specialize
+        self.provenance = Provenance(module)
+        self.state = {storage_of(tensor): name for name, tensor in self.provenance.state.items()}
+        self.tensors: list[Tensor] = []
         self.calls: list[Call] = []
         self.findings: list[Finding] = []
-        self.number: dict[int, int] = {}  # id of a tensor -> its current number
+        self.refusal: UserError | None = None  # both kept, because TorchScript replaces exceptions by its own, without the message
+        self.failure: Exception | None = None
         self.aliases = Aliases()
-        self.path: list[str] = []
-        self.node: fx.Node | None = None
-        state = {} if module is None else {**dict(module.named_buffers()), **dict(module.named_parameters())}
-        self.names = {id(tensor): name for name, tensor in state.items()}
-        self.state_storages = {storage_of(tensor): name for name, tensor in state.items()}
+        self.number: dict[int, int] = {}  # id of a tensor -> its current number
+        self.alive: list[Tensor] = []  # id() identifies a tensor only as long as it lives
+        self.living: dict[int, list[int]] = {}  # storage -> numbers whose tensors still lie in it
+        self.constants: dict[int, list[int]] = {}  # storage -> calls with a constant that lies in it
 
     # -- numbers
 
-    def new(self, tensor: Tensor, value: Tensor | None = None) -> int:
-        self.tensors.append(tensor if value is None else value)
-        self.number[id(tensor)] = len(self.tensors) - 1
-        self.aliases.track(tensor)
-        return len(self.tensors) - 1
+    def new(self, tensor: Tensor) -> int:
+        """A number for what the tensor holds now."""
+        number = len(self.tensors)
+        self.tensors.append(tensor)
+        self.alive.append(tensor)
+        self.number[id(tensor)] = number
+        self.living.setdefault(storage_of(tensor), []).append(number)
+        return number
 
     def as_arg(self, leaf: Any) -> Any:
-        return Ref(self.number[id(leaf)]) if isinstance(leaf, Tensor) and id(leaf) in self.number else leaf
+        """What stands in a call for a tensor: its number if it depends on an input."""
+        if not isinstance(leaf, Tensor):
+            return leaf
+        self.bring_up_to_date(leaf)
+        return Ref(self.number[id(leaf)]) if id(leaf) in self.number else leaf
+
+    def bring_up_to_date(self, tensor: Tensor) -> None:
+        """Take a view anew from its base if the memory was written to since."""
+        if not self.aliases.is_stale(tensor):
+            return
+        view = self.aliases.views.get(id(tensor))
+        if view is None or not view.key:
+            self.refuse("a tensor is read whose memory was written to in a way that cannot be followed", view.op if view else "", {})
+        self.bring_up_to_date(view.base)
+        self.add(view.op, pytree.tree_map(self.as_arg, dict(view.args)), tensor, self.provenance.here(view.op, view.args))
+
+    def add(self, op: str, args: Mapping[str, Any], out: Tensor, where: Where) -> None:
+        """A call that makes ``out``; without an argument that depends on an input ``out`` is a constant."""
+        if any(isinstance(leaf, Ref) for leaf in pytree.tree_leaves(args)):
+            self.append(Call(op, args, (self.new(out),), where))
+        else:
+            self.number.pop(id(out), None)
+        self.aliases.refresh(out)
+
+    def append(self, call: Call) -> None:
+        for leaf in pytree.tree_leaves(dict(call.args)):
+            if isinstance(leaf, Tensor) and (storage := storage_of(leaf)) not in self.state:
+                self.constants.setdefault(storage, []).append(len(self.calls))
+        self.calls.append(call)
+
+    def refuse(self, message: str, op: str, args: Mapping[str, Any], hint: str | None = None) -> NoReturn:
+        self.refusal = RecordError(f"{message}: {op}" if op else message, where=self.provenance.here(op, args), hint=hint)
+        raise self.refusal
 
     # -- the dispatcher's calls
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        bound = _bind(func, args, kwargs or {})
+        op, bound, run = _full_name(func), _bind(func, args, kwargs or {}), partial(self.run, func, args, kwargs or {})
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
-        depends = any(id(t) in self.number for t in tensors)
-        op = _full_name(func)
+        for tensor in tensors:
+            self.bring_up_to_date(tensor)
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
-        if written:
-            return self.write(func, op, bound, written, depends, args, kwargs or {})
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            raise RecordError(f"the model draws random numbers: {op}", where=self.where(op), hint="make the model deterministic in eval mode")
-        result = func(*args, **(kwargs or {}))
+        if written and op != "aten::detach_":
+            return self.write(func, op, bound, written, run)
+        result = self.deterministic(op, bound, run) if torch.Tag.nondeterministic_seeded in func.tags else run()
         outs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
-        self.aliases.add_views(op, bound, outs, tensors)
-        if depends and op not in METADATA:
+        self.aliases.add(op, bound, outs, tensors)
+        if op not in METADATA and any(id(t) in self.number for t in tensors):
             self.keep(func, op, bound, result, outs)
         return result
 
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return func(*args, **kwargs)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def deterministic(self, op: str, bound: Mapping[str, Any], run: Callable[[], Any]) -> Any:
+        """Many operators could draw random numbers, as dropout; only one that does is refused."""
+        before = torch.get_rng_state()
+        result = run()
+        if bound.get("generator") is not None or not torch.equal(before, torch.get_rng_state()):
+            torch.set_rng_state(before)
+            self.refuse("the model draws random numbers", op, bound, "make the model deterministic in eval mode")
+        return result
+
     def keep(self, func: Any, op: str, bound: Mapping[str, Any], result: Any, outs: Sequence[Tensor]) -> None:
-        if not outs:
-            return self.read_on_host(op, result)
-        if torch.Tag.dynamic_output_shape in func.tags:
-            raise RecordError(f"the shape of a result depends on the data: {op}", where=self.where(op))
+        if not outs or op in HOST_READS:
+            return self.read_on_host(op, bound, result)
+        if torch.Tag.dynamic_output_shape in func.tags and self.shape_varies(op, bound):
+            self.refuse("the shape of a result depends on the data", op, bound)
         if all(id(out) in self.number for out in outs):
             return None  # the operator gave back its own argument (dropout in eval mode, contiguous)
         args = {name: pytree.tree_map(self.as_arg, value) for name, value in bound.items()}
         numbers = tuple(self.number[id(out)] if id(out) in self.number else self.new(out) for out in outs)
-        self.calls.append(Call(op, args, numbers, self.where(op)))
-        return None
+        return self.append(Call(op, args, numbers, self.provenance.here(op, bound)))
 
-    def read_on_host(self, op: str, result: Any) -> None:
+    def shape_varies(self, op: str, bound: Mapping[str, Any]) -> bool:
+        shaping = [leaf for leaf in pytree.tree_leaves(bound[SHAPED_BY.get(op, "self")]) if isinstance(leaf, Tensor)]
+        return any(id(t) in self.number and (op != "aten::index.Tensor" or t.dtype in (torch.bool, torch.uint8)) for t in shaping)
+
+    def read_on_host(self, op: str, bound: Mapping[str, Any], result: Any) -> None:
+        read = "its elements" if isinstance(result, Tensor) else f"{op} = {result!r}"
         if not self.specialize:
-            raise RecordError(
-                f"the model reads a value that depends on its input, so its path may differ for other inputs: {op} = {result!r}",
-                where=self.where(op),
-                hint="rewrite the branch with tensor operators, or pass specialize=True (--specialize) to fix it to this example",
-            )
-        self.findings.append(Finding("warning", "specialized", self.where(op).module, f"fixed to the example's value: {op} = {result!r} at {self.where(op)}"))
+            self.refuse(
+                f"the model reads a value that depends on its input, so its path may differ for other inputs: {read}", "", bound,
+                "rewrite the branch with tensor operators, or pass specialize=True (--specialize) to fix it to this example",
+            )  # fmt: skip
+        where = self.provenance.here(op, bound)
+        self.findings.append(Finding("warning", "specialized", where.module or "<top>", f"fixed to the example's value: {read} at {where}"))
 
-    def write(self, func: Any, op: str, bound: dict[str, Any], written: list[Any], depends: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    # -- writes in place
+
+    def write(self, func: Any, op: str, bound: dict[str, Any], written: Sequence[Any], run: Callable[[], Any]) -> Any:
+        """Run an operator that writes, and record one that makes a new tensor."""
         target = written[0]
-        where = self.where(op)
         if len(written) != 1 or not isinstance(target, Tensor):
-            raise RecordError(f"an operator that writes several tensors cannot be recorded: {op}", where=where)
-        if (name := self.state_storages.get(storage_of(target))) is not None:
-            raise RecordError(f"the model writes its own state while it runs: {name} ({op})", where=where, hint="state cannot live in the file: return it instead")
-        if not depends:
-            result = func(*args, **kwargs)
-            return result
-        before = self.aliases.snapshot(target)
-        old_args = {name: pytree.tree_map(lambda leaf: self._before(leaf, before), value) for name, value in bound.items()}
-        for tensor, copy in before.items():  # the recorded value of the old number must stay what it was
-            if id(tensor) in self.number:
-                self.tensors[self.number[id(tensor)]] = copy
-        result = func(*args, **kwargs)
-        self.calls.append(Call(functional_name(op, where), old_args, (self.new(target),), where))
-        self.aliases.propagate(target, before, self.record_view, where)
+            self.refuse("an operator that writes several tensors cannot be recorded", op, bound)
+        storage = storage_of(target)
+        if (name := self.state.get(storage)) is not None:
+            self.refuse(f"the model writes its own state while it runs: {name}", op, bound, STATELESS)
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            run = partial(self.deterministic, op, bound, run)
+        if storage not in self.living and not any(id(leaf) in self.number for leaf in pytree.tree_leaves(bound)):
+            self.freeze(storage)
+            return run()  # constants among themselves
+        if torch.Tag.inplace_view in func.tags:
+            self.refuse("a change of shape in place cannot be recorded", op, bound, "use the form that returns a new tensor")
+        where = self.provenance.here(op, bound)
+        above = self.aliases.above(target)
+        before = {id(t): self.as_arg(t) if id(t) in self.number else t.clone() for t in (target, *(view.base for view in above))}
+        args = {name: pytree.tree_map(lambda leaf: before.get(id(leaf), self.as_arg(leaf)), value) for name, value in bound.items()}
+        self.freeze(storage)
+        result = run()
+        self.alive.append(target)
+        self.aliases.overtake(storage)
+        try:
+            self.assign(op, args, target, where)
+            for view in above:
+                self.add(*write_back(view, before[id(view.base)], self.as_arg(view.out), where), view.base, where)
+        except UserError as error:
+            self.refusal = error
+            raise
         return result
 
-    def _before(self, leaf: Any, before: Mapping[Tensor, Tensor]) -> Any:
-        arg = self.as_arg(leaf)
-        return next((copy for tensor, copy in before.items() if tensor is arg), arg)
+    def assign(self, op: str, args: Mapping[str, Any], target: Tensor, where: Where) -> None:
+        """Give the target of a write its new number."""
+        source = args.get({"aten::copy_": "src", "aten::fill_.Tensor": "value"}.get(op, ""))
+        if op in ("aten::zero_", "aten::fill_.Scalar") or (source is not None and not isinstance(source, Ref)):
+            self.number.pop(id(target), None)
+        elif source is None:
+            self.add(functional_name(op, where), args, target, where)
+        elif target.is_quantized or (value := self.tensors[source.index]).is_quantized:
+            raise RecordError(f"a write into a part of a quantized tensor cannot be recorded: {op}", where=where)
+        elif value.dtype != target.dtype:
+            to = {"dtype": target.dtype, "non_blocking": False, "copy": False, "memory_format": None}
+            self.add("aten::to.dtype", {"self": source, **to}, target, where)
+        elif value.shape != target.shape:
+            self.add("aten::expand", {"self": source, "size": list(target.shape), "implicit": False}, target, where)
+        else:
+            self.number[id(target)] = source.index
+        self.aliases.refresh(target)
 
-    def record_view(self, op: str, args: Mapping[str, Any], out: Tensor, before: Mapping[Tensor, Tensor], where: Where) -> None:
-        self.calls.append(Call(op, {name: self._before(value, before) for name, value in args.items()}, (self.new(out),), where))
+    def freeze(self, storage: int) -> None:
+        """Copy what is recorded of this memory, before it changes."""
+        for number in self.living.pop(storage, ()):
+            self.tensors[number] = self.tensors[number].clone()
+        self.living[storage] = []
 
-    # -- where a call comes from
+        def copied(leaf: Any) -> Any:
+            return leaf.clone() if isinstance(leaf, Tensor) and storage_of(leaf) == storage else leaf
 
-    @contextmanager
-    def following_modules(self) -> Iterator[None]:
-        """Keep ``path`` the path of the module that runs, by hooks that act for this thread only and are removed again."""
-        thread = threading.get_ident()
-        with ExitStack() as stack:
-            modules = [] if self.module is None or isinstance(self.module, torch.jit.ScriptModule) else list(self.module.named_modules(remove_duplicate=False))
-            for name, part in modules:
-                if isinstance(part, torch.jit.ScriptModule):
-                    continue
+        for index in self.constants.pop(storage, ()):
+            self.calls[index] = replace(self.calls[index], args=pytree.tree_map(copied, dict(self.calls[index].args)))
 
-                def enter(_m: Any, _args: Any, name: str = name) -> None:
-                    if threading.get_ident() == thread:
-                        self.path.append(name)
-
-                def leave(_m: Any, _args: Any, _out: Any) -> None:
-                    if threading.get_ident() == thread:
-                        self.path.pop()
-
-                if part is not self.module or name == "":
-                    stack.callback(part.register_forward_pre_hook(enter).remove)
-                    stack.callback(part.register_forward_hook(leave).remove)
-            yield
-
-    def interpret(self, run: Callable[..., Any]) -> Callable[..., Any]:
-        """An exported graph runs node by node, so that each call knows its node and with it the user's source line."""
-        if isinstance(run, fx.GraphModule) and any("nn_module_stack" in node.meta for node in run.graph.nodes):
-            recorder = self
-
-            class Following(fx.Interpreter):
-                def run_node(self, n: fx.Node) -> Any:
-                    recorder.node = n
-                    return super().run_node(n)
-
-            interpreter = Following(run)
-            return lambda *args, **kwargs: _run_exported(run, interpreter, args, kwargs)
-        return run
-
-    def where(self, op: str) -> Where:
-        if self.node is not None:
-            return _where_of_node(self.node, op)
-        file, line = _user_frame()
-        return Where(op, self.path[-1] if self.path else "", file, line)
-
-
-def _run_exported(run: fx.GraphModule, interpreter: fx.Interpreter, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    codegen = run.graph._codegen
-    flat = codegen.process_inputs(*args, **kwargs)
-    return codegen.process_outputs(interpreter.run(*flat, enable_io_processing=False))
-
-
-def _where_of_node(node: fx.Node, op: str) -> Where:
-    stack = node.meta.get("nn_module_stack") or {}
-    module = list(stack.values())[-1][0] if stack else ""
-    file, line = "", 0
-    for text in (node.meta.get("stack_trace") or "").splitlines():
-        if text.strip().startswith('File "'):
-            name, _, rest = text.strip()[6:].partition('", line ')
-            file, line = _short(name), int(rest.split(",")[0])
-    return Where(op, _strip_self(module), file, line)
-
-
-def _strip_self(path: str) -> str:
-    return path.removeprefix("L['self']").removeprefix(".").removeprefix("L__self___")
-
-
-_OWN = str(Path(__file__).parent) + os.sep
-_TORCH = str(Path(torch.__file__).parent) + os.sep
-
-
-def _user_frame() -> tuple[str, int]:
-    """File and line of the innermost frame that is neither PyTorch's nor ours; none if only PyTorch's modules ran."""
-    frame: Any = sys._getframe(2)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if name == __file__ and frame.f_code.co_name == "record":
-            break
-        if not name.startswith((_OWN, _TORCH, "<")):
-            return _short(name), frame.f_lineno
-        frame = frame.f_back
-    return "", 0
-
-
-def _short(file: str) -> str:
-    """Relative to the working directory where it lies below it."""
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+    def refuse_kept_state(self, module: nn.Module | None) -> None:
+        """A buffer that was replaced by a result is state, too."""
+        for name, tensor in () if module is None else module.named_buffers():
+            if id(tensor) in self.number:
+                self.refuse(f"the model keeps a result in its own state: {name}", "", {}, STATELESS)
 
 
 def _bind(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -359,7 +387,7 @@ def _input_names(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str,
     """One name a tensor: that of its argument, and its path for a tensor inside a list or dict."""
     names = names if len(names) == len(args) + len(kwargs) else [*(f"input_{i}" for i in range(len(args))), *kwargs]
     flat = pytree.tree_flatten_with_path((*args, *kwargs.values()))[0]
-    return [_path_name(names[path[0].idx], path[1:]) for path, leaf in flat if isinstance(leaf, Tensor)]
+    return [_path_name(names[cast(Any, path[0]).idx], path[1:]) for path, leaf in flat if isinstance(leaf, Tensor)]
 
 
 def _path_name(root: str, path: Sequence[Any]) -> str:
@@ -368,10 +396,6 @@ def _path_name(root: str, path: Sequence[Any]) -> str:
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0].rstrip(".")
 
 
 def _brief(value: Any) -> str:

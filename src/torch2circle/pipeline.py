@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 
 from . import format, spec
 from .errors import Bug
-from .ir import DType, Finding, Graph
+from .ir import Array, DType, Finding, Graph
 from .loading import program
 from .lower import Options, lower
 from .record import Recording, record
@@ -62,9 +62,10 @@ def export(
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
     recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize)
     tell("lower")
-    neutral, findings = lower(recording, Options(io_layout, bias_overflow))
-    _must_be_well_formed(neutral)
-    return ExportedModel(recording, neutral, (*recording.findings, *findings, *_doubtful_scales(neutral)))
+    lowered = lower(recording, Options(io_layout, bias_overflow))
+    _must_be_well_formed(lowered.graph)
+    findings = (*recording.findings, *lowered.findings, *_doubtful_scales(lowered.graph))
+    return ExportedModel(recording, lowered.graph, findings, lowered.corrected)
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,13 @@ class ExportedModel:
     """One recording, ready to be written for any target.
 
     ``graph`` is the neutral graph: the file's operators with PyTorch's own integers. It changes nothing and keeps the
-    recorded activations, which ``verify`` compares with.
+    recorded activations, which ``verify`` compares with; ``corrected`` has those of PyTorch's kernels that are known to be wrong.
     """
 
     recording: Recording
     graph: Graph
     findings: tuple[Finding, ...] = ()
+    corrected: Mapping[int, Array] = field(default_factory=dict)
     _legal: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: str | Target) -> Graph:

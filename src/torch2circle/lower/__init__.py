@@ -2,10 +2,10 @@
 
 from . import activation, conv, elementwise, linear, norm, quantize, reduce, shape
 from .context import Context, Options, Placed
-from .driver import lower
+from .driver import Lowered, lower
 from .registry import LOWERINGS, Order, lowers
 
 __all__ = [
-    "LOWERINGS", "Context", "Options", "Order", "Placed", "activation", "conv", "elementwise", "linear", "lower", "lowers",
+    "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "activation", "conv", "elementwise", "linear", "lower", "lowers",
     "norm", "quantize", "reduce", "shape",
 ]  # fmt: skip

@@ -57,6 +57,7 @@ class Builder:
         self.recording, self.options = recording, options
         self.env: dict[int, Placed] = {}
         self.findings: list[Finding] = []
+        self.corrected: dict[int, Array] = {}
         self._arranged: dict[tuple[Value, Perm], Value] = {}
         self._constants: dict[int, Placed] = {}
         self._counts: dict[str, int] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..ir import Value
@@ -53,9 +54,14 @@ def conv2d(
     (stride_h, stride_w), (dilation_h, dilation_w) = _pair(stride), _pair(dilation)
     window = {"stride_h": stride_h, "stride_w": stride_w, "dilation_h_factor": dilation_h, "dilation_w_factor": dilation_w}
     attrs: dict[str, Any] = {**window, "padding": padding, "fused_activation_function": act}
+
+    def documented(image: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        real = torch.nn.functional.conv2d(image, weight, bias, stride, pads, dilation, groups)
+        return real.relu() if act == "RELU" else real
+
     if groups == channels and groups > 1:
-        return weighted(c, "DEPTHWISE_CONV_2D", x, weights, DEPTHWISE, depth_multiplier=c.out_shape[1] // channels, **attrs)
-    return weighted(c, "CONV_2D", x, weights, OHWI, **attrs)
+        return weighted(c, "DEPTHWISE_CONV_2D", x, weights, DEPTHWISE, documented, depth_multiplier=c.out_shape[1] // channels, **attrs)
+    return weighted(c, "CONV_2D", x, weights, OHWI, documented, **attrs)
 
 
 def _pair(value: Sequence[int]) -> tuple[int, int]:

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ..errors import Bug, UnsupportedOps
-from ..ir import DType, Finding, Graph, Origin, Quant, Type, Value
+from ..ir import Array, DType, Finding, Graph, Origin, Quant, Type, Value
 from ..quant import type_of
 from ..record import Call, Recording, Ref
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 
 
-def lower(recording: Recording, options: Options = Options()) -> tuple[Graph, list[Finding]]:
-    """The neutral graph of a recording: Circle's operators, PyTorch's own integers.
+@dataclass(frozen=True)
+class Lowered:
+    """``graph``: Circle's operators with PyTorch's own integers. ``corrected``: for recorded tensors where PyTorch's kernel is
+    known to deviate from what it documents, the integers that it documents.
+    """
+
+    graph: Graph
+    findings: Sequence[Finding]
+    corrected: Mapping[int, Array]
+
+
+def lower(recording: Recording, options: Options = Options()) -> Lowered:
+    """The neutral graph of a recording.
 
     Raises:
         UnsupportedOps: naming every operator without a lowering.
@@ -41,7 +52,7 @@ def lower(recording: Recording, options: Options = Options()) -> tuple[Graph, li
         placed = builder.place(out)
         outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
     graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
-    return graph, builder.findings
+    return Lowered(graph, builder.findings, builder.corrected)
 
 
 def _io_order(rank: int, io_layout: str) -> Perm:

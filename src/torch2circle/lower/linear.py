@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..ir import Value
@@ -25,4 +26,9 @@ def float_linear(c: Context, x: Value, weight: Tensor, bias: Tensor | None) -> V
 
 
 def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
-    return weighted(c, "FULLY_CONNECTED", x, weights, (0, 1), fused_activation_function=act, keep_num_dims=x.type.rank > 2)
+    def documented(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        real = torch.nn.functional.linear(rows, weight, bias)
+        return real.relu() if act == "RELU" else real
+
+    attrs = {"fused_activation_function": act, "keep_num_dims": x.type.rank > 2}
+    return weighted(c, "FULLY_CONNECTED", x, weights, (0, 1), documented, **attrs)

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..errors import QuantizationError
 from ..ir import Array, Constant, DType, Type, Value
-from ..quant import Bias, Weights, array_of, constant_of, quantize_bias, rescaled
+from ..quant import Bias, Weights, array_of, constant_of, quantize_bias, quantized, rescaled
+from ..record import Ref
 from .context import Context, Perm
 
 
-def weighted(c: Context, op: str, x: Value, weights: Weights, perm: Perm, **attrs: Any) -> Value:
-    """``op`` on ``x`` with a weight whose first PyTorch dimension is the output channel; ``perm`` brings it into the file's order."""
-    return c.emit(op, x, *weight_and_bias(c, x, weights, perm), **attrs)
+Documented = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
-def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm) -> tuple[Value, Value]:
-    """The two constants, the bias of a quantized operator as int32 with scale ``input_scale * weight_scale``."""
+def weighted(c: Context, op: str, x: Value, weights: Weights, perm: Perm, documented: Documented, **attrs: Any) -> Value:
+    """``op`` on ``x`` with a weight whose first PyTorch dimension is the output channel; ``perm`` brings it into the file's order.
+
+    ``documented`` is the float function (input, weight, bias) that PyTorch documents the operator to be.
+    """
+    weight, bias, raised = weight_and_bias(c, x, weights, perm)
+    if len(raised):
+        _correct(c, weights, documented, raised)
+    return c.emit(op, x, weight, bias, **attrs)
+
+
+def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm) -> tuple[Value, Value, Array]:
+    """The two constants, the bias of a quantized operator as int32 with scale ``input_scale * weight_scale``, and the channels
+    whose scale had to be raised for it.
+    """
     type_, channels = weights.type, weights.type.shape[0]
     taps = type_.size // channels
     real = np.zeros(channels, np.float32) if weights.bias is None else array_of(weights.bias).astype(np.float32)
-    data = constant_of(weights.load)
+    data, raised = constant_of(weights.load), np.zeros(0, np.int64)
     if x.type.quant is None:
         ints: Array = real
         bias_type = Type(real.shape, DType.FLOAT32)
@@ -35,9 +50,9 @@ def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm) -> tuple
             factor = type_.quant.scale.astype(np.float64) / fitted.weight_scale
             data = data.map(lambda q: rescaled(q, factor, 0))
             type_ = replace(type_, quant=replace(type_.quant, scale=fitted.weight_scale))
-        ints, bias_type = fitted.q, fitted.value_type()
+        ints, bias_type, raised = fitted.q, fitted.value_type(), fitted.raised
     weight = Value(type_.permute(perm), _name(c, "weight"), data=data.map(lambda array: array.transpose(perm)))
-    return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(ints))
+    return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(ints)), raised
 
 
 def _fit(c: Context, real: Array, input_scale: np.float32, weight_scale: Array, accumulated: int) -> Bias:
@@ -53,6 +68,22 @@ def _fit(c: Context, real: Array, input_scale: np.float32, weight_scale: Array, 
         raise QuantizationError(message, where=c.where, hint='bias_overflow="raise" raises the weight scale of those channels just enough')
     c.note("warning", "bias-overflow", f"{message}; their weight scale was raised and the weights requantized")
     return fitted
+
+
+def _correct(c: Context, weights: Weights, documented: Documented, raised: Array) -> None:
+    """Where a bias does not fit int32, QNNPACK's own kernel overflows: verification then compares with the documented arithmetic."""
+    x = next(c.builder.recording.tensors[arg.index] for arg in c.call.args.values() if isinstance(arg, Ref))
+    out, type_ = c.outs[0], c.out_type()
+    with torch.inference_mode():
+        real = documented(x.dequantize().double(), weights.load().dequantize().double(), None if weights.bias is None else weights.bias.double())
+    ints = array_of(out).copy()
+    axis = 1 if out.dim() > 2 else -1
+    channels = raised if weights.type.quant is not None and weights.type.quant.axis is not None else np.arange(out.shape[axis])
+    corrected = np.moveaxis(ints, axis, 0)  # a view
+    corrected[channels] = np.moveaxis(quantized(real.numpy(), type_), axis, 0)[channels]
+    c.builder.corrected[c.call.outs[0]] = ints
+    if (off := np.abs(ints.astype(np.int64) - array_of(out)).max()) > 1:
+        c.note("warning", "kernel-overflow", f"PyTorch's own kernel overflows on this bias and is up to {off} LSB off; the file is not")
 
 
 def _name(c: Context, kind: str) -> str:

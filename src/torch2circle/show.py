@@ -1,8 +1,11 @@
-"""What a file holds and what is supported, as plain data for tables and JSON."""
+"""What a file holds and what is supported, as plain data for JSON, and plain data as text for people."""
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +50,45 @@ def support_rows() -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str
     """(PyTorch operator, lowering, on quantized tensors) for each that is lowered, and (file operator, onert, LiteRT) as measured."""
     from .lower import LOWERINGS
 
-    lowered = [(op, f"{entry.body.__module__.rpartition('.')[2]}.{entry.body.__name__}", "float island" if entry.island else "integers") for op, entry in sorted(LOWERINGS.items())]
+    lowered = [
+        (op, f"{entry.body.__module__.rpartition('.')[2]}.{entry.body.__name__}", "float island" if entry.island else "integers")
+        for op, entry in sorted(LOWERINGS.items())
+    ]
     tables = measured("onert"), measured("litert")
-    rows = [(op, *(", ".join(f"{scheme} {verdict}" for scheme, verdict in table.get(op, {}).items()) or "not measured" for table in tables)) for op in OPS]
-    return lowered, [(op, onert, litert) for op, onert, litert in rows]
+
+    def said(op: str) -> list[str]:
+        return [", ".join(f"{scheme} {verdict}" for scheme, verdict in table.get(op, {}).items()) or "not measured" for table in tables]
+
+    return lowered, [(op, *said(op)) for op in OPS]  # type: ignore[misc]
+
+
+def own_version() -> str:
+    """The installed version of torch2circle."""
+    try:
+        return version("torch2circle")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def columns(rows: Sequence[Sequence[str]], width: int | None) -> str:
+    """Rows as aligned columns, the first row being their names; numbers to the right.
+
+    On a terminal of ``width`` characters the last column is cut on its left, and left out where less than 12 would remain.
+    """
+    rights = [all(not row[i] or row[i][0].isdigit() or row[i] == "inf" for row in rows[1:]) for i in range(len(rows[0]))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    if width is not None:
+        room = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
+        if room < min(12, widths[-1]):
+            return columns([row[:-1] for row in rows], width) if len(widths) > 2 else columns([[row[0]] for row in rows], None)
+        rows = [(*row[:-1], row[-1] if len(row[-1]) <= room else "…" + row[-1][1 - room :]) for row in rows]
+    lines = ["  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(row, widths, rights, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def labelled(label: str, text: str, width: int | None) -> str:
+    """``label`` and what belongs to it, on a terminal broken between words and indented."""
+    line = f"  {label:12} {text}"
+    if width is None or len(line) <= width:
+        return line
+    return textwrap.fill(line, max(width, 40), subsequent_indent=" " * 15, break_long_words=False, break_on_hyphens=False)

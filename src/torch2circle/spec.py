@@ -73,7 +73,8 @@ def scheme(node: Node) -> str:
     """The key of a node in a target's capability table: ``f32``, ``u8``, ``i8->u8``, ``u8/u8pc``, ``i8+requant``, ``i8/i8pc+grouped``.
 
     Weighted operators give activation/weight with ``pc`` or ``pt``; ``+requant`` marks an operator that moves
-    integers between unequal quantizations; ``+grouped`` a convolution whose filter sees a part of the channels.
+    integers between unequal quantizations; ``+grouped`` a convolution whose filter sees a part of the channels; ``+affine`` a
+    weight whose zero point is not in the middle (uint8 per tensor may have any).
     """
     first = _data_input(node)
     x, out = SHORT[first.type.dtype], SHORT[node.out.type.dtype]
@@ -82,6 +83,7 @@ def scheme(node: Node) -> str:
         assert weight is not None
         wide = "pc" if weight.type.quant and weight.type.quant.axis is not None else "pt"
         key = x if weight.type.dtype.is_float else f"{x}/{SHORT[weight.type.dtype]}{wide}"
+        key += "+affine" if _affine(weight) else ""
         return key + ("+grouped" if node.op == "CONV_2D" and weight.type.shape[3] != first.type.shape[3] else "")
     key = x if x == out else f"{x}->{out}"
     return key + ("+requant" if OPS[node.op].moves and _requantizes(node, first) else "")
@@ -117,6 +119,13 @@ def _data_input(node: Node) -> Value:
     value = node.inputs[1 if node.op == "SPLIT" else 0]  # SPLIT takes the axis first
     assert value is not None
     return value
+
+
+def _affine(weight: Value) -> bool:
+    quant = weight.type.quant
+    if quant is None or (weight.type.dtype is DType.UINT8 and quant.axis is None):
+        return False
+    return bool((quant.zero_point != (128 if weight.type.dtype is DType.UINT8 else 0)).any())
 
 
 def _requantizes(node: Node, first: Value) -> bool:

@@ -82,6 +82,13 @@ def nearest(op: str) -> list[str]:
     return difflib.get_close_matches(op, LOWERINGS, n=2, cutoff=0.75)
 
 
+def takes_quantized(op: str) -> bool:
+    """Whether PyTorch itself runs ``op`` on quantized tensors."""
+    name, _, overload = op.partition(".")
+    keys = ("QuantizedCPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd")
+    return any(torch._C._dispatch_has_kernel_for_dispatch_key(f"{name}.{overload}" if overload else name, key) for key in keys)
+
+
 def schema_names(op: str) -> list[str]:
     """Argument names of a registered operator."""
     name, _, overload = op.partition(".")

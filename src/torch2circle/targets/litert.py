@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..ir import DType
 from . import rules
 from .base import Target, measured
 
-_bare = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"))
+_BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"))
 
-LITERT = Target(
-    "litert",
-    "TFL3",
-    ".tflite",
-    "litert",
-    DType.INT8,
-    measured("litert"),
+LITERT = replace(
+    _BARE,
     rules=[
         *(rules.affine_weight_in_uint8(op) for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")),
         *rules.move_then_requantize,
         rules.requantize_before_joining,
         rules.requantize_through_float,
         rules.average_pool_as_depthwise,
-        *rules.island(_bare.runs, rules.ISLANDS),
+        *rules.island(_BARE.runs, rules.ISLANDS),
     ],
 )

@@ -6,6 +6,8 @@ onert's in what onert 0.1.0 gets wrong but the toolchain accepts: per-channel FU
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..ir import DType
 from ..spec import OPS
 from . import rules
@@ -14,22 +16,17 @@ from .base import Target
 _TYPES = ("f32", "u8", "i32", "u8->i32", "u8/u8pc", "u8/u8pt", "f32->u8", "u8->f32", "i8->u8", "u8->i8")
 _LACKS = {"HARD_SWISH"}
 _TABLE = {op: {} if op in _LACKS else dict.fromkeys(_TYPES, "exact") for op in OPS}
-_bare = Target("one", "CIR0", ".circle", None, DType.UINT8, _TABLE)
+_BARE = Target("one", "CIR0", ".circle", None, DType.UINT8, _TABLE)
 
-ONE = Target(
-    "one",
-    "CIR0",
-    ".circle",
-    None,
-    DType.UINT8,
-    _TABLE,
+ONE = replace(
+    _BARE,
     rules=[
         rules.linear_on_a_matrix,
         rules.grouped_conv_as_many,
         *rules.move_then_requantize,
         rules.requantize_before_joining,
         *map(rules.lookup, ("QUANTIZE", "HARD_SWISH")),
-        *rules.island(_bare.runs, rules.ISLANDS),
+        *rules.island(_BARE.runs, rules.ISLANDS),
         rules.hard_swish_as_products,
     ],
 )

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..ir import DType
 from . import rules
 from .base import Target, measured
 
-_bare = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"))
+_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"))
 
-ONERT = Target(
-    "onert",
-    "CIR0",
-    ".circle",
-    "onert",
-    DType.UINT8,
-    measured("onert"),
+ONERT = replace(
+    _BARE,
     rules=[
         rules.per_channel_linear_as_conv,
         rules.linear_on_a_matrix,
@@ -23,7 +20,7 @@ ONERT = Target(
         *rules.move_then_requantize,
         rules.strided_slice_as_gather,
         *map(rules.lookup, rules.FUNCTIONS),
-        *rules.island(_bare.runs, rules.ISLANDS),
+        *rules.island(_BARE.runs, rules.ISLANDS),
         rules.hard_swish_as_products,
     ],
 )

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import zoo
-from efficientnet_lite0 import photos
 
 import torch2circle
-from torch2circle import format, runtimes
+import zoo
+from efficientnet_lite0 import photos
+from torch2circle import runtimes
+from torch2circle.format import save
 from torch2circle.ir import Array, Node, Value
 from torch2circle.pipeline import ExportedModel
 from torch2circle.quant import array_of
@@ -128,7 +129,7 @@ def _operators(export: ExportedModel, target: str) -> list[tuple[Value, Array]]:
     parts, chosen = isolated(export.for_target(target)), TARGETS[target]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"parts{chosen.suffix}"
-        format.save(parts, path, identifier=chosen.identifier)
+        save(parts, path, identifier=chosen.identifier)
         outs = runtimes.run(target, path, [[recorded(export.recording, v) for v in parts.inputs]]).outputs[0]
     return list(zip(parts.outputs, outs, strict=True))
 

@@ -185,7 +185,9 @@ class Node:
     outputs: tuple[Value, ...] = ()
 
     @staticmethod
-    def make(op: str, inputs: Sequence[Value | None], outputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, where: Where = Where()) -> Node:
+    def make(
+        op: str, inputs: Sequence[Value | None], outputs: Sequence[Value], attrs: Mapping[str, Any] | None = None, where: Where = Where()
+    ) -> Node:
         """A node that owns fresh copies of ``outputs`` (their type, name and origin are taken)."""
         node = Node(op, tuple(inputs), dict(attrs or {}), where)
         object.__setattr__(node, "outputs", tuple(replace(out, node=node, index=i, data=None) for i, out in enumerate(outputs)))

@@ -48,7 +48,9 @@ def _quant_of(tensor: torch.Tensor, where: Where) -> Quant:
         raise UnsupportedUse("qscheme", str(scheme), "per_tensor_affine, per_channel_affine", where=where)
     if not (np.isfinite(quant.scale).all() and (quant.scale > 0).all()):
         bad = quant.scale[~(np.isfinite(quant.scale) & (quant.scale > 0))][0]
-        raise QuantizationError(f"a scale must be a positive number: {bad}", where=where, hint="calibrate the model with real data before convert()")
+        raise QuantizationError(
+            f"a scale must be a positive number: {bad}", where=where, hint="calibrate the model with real data before convert()"
+        )
     return quant
 
 
@@ -120,7 +122,9 @@ def quantize_bias(bias: Array, input_scale: np.float32, weight_scale: Array, acc
     """
     real = bias.astype(np.float64)
     if not np.isfinite(real).all():
-        raise QuantizationError(f"a bias must be a finite number: {bias[~np.isfinite(real)][0]} in channel {int(np.argmin(np.isfinite(real)))}")
+        raise QuantizationError(
+            f"a bias must be a finite number: {bias[~np.isfinite(real)][0]} in channel {int(np.argmin(np.isfinite(real)))}"
+        )
     limit = INT32_MAX - accumulated
     scale = np.float32(input_scale) * weight_scale.astype(np.float32)
     # 1.0001: the raised scale is rounded to float32, and so is its product with the input's scale

@@ -6,6 +6,7 @@ the first operator that differs is the one at fault.
 
 from __future__ import annotations
 
+import filecmp
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import format, runtimes
-from .errors import MissingRuntime
+from . import runtimes
+from .errors import MissingRuntime, VerifyFailed
+from .format import read, save
 from .ir import Array, Graph, Value, Where
 from .quant import array_of
 from .record import Recording, Ref
@@ -78,24 +80,54 @@ FLOAT_STEP = 2.0**-16
 
 
 def verify(exported: ExportedModel, target: Target, path: Path | None = None) -> Report:
-    """Run ``path`` (or a temporary file) on the recorded inputs, end to end and per operator."""
+    """Run ``path`` (or a temporary file) on the recorded inputs, end to end and per operator.
+
+    The operators are those of a fresh export; a ``path`` with another content must be as close to PyTorch as that is.
+
+    Raises:
+        MissingRuntime, TargetError, FormatError: the file cannot be run.
+        VerifyFailed: ``path`` has other inputs or outputs than the model, or computes something else.
+    """
     if target.runtime is None:
         raise MissingRuntime(f"target {target.name} has no runtime to verify in", hint="verify the same model for target onert or litert")
-    recording, graph = exported.recording, exported.for_target(target)
+    graph = exported.for_target(target)
     parts = isolated(graph)
     with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
-        if path is None:
-            path = Path(folder) / f"model{target.suffix}"
-            exported.save(path, target.name)
-        pieces = Path(folder) / f"operators{target.suffix}"
-        format.save(parts, pieces, identifier=target.identifier)
-        whole = [recorded(recording, v) for v in graph.inputs]
-        ends, steps = runtimes.run_many(target.runtime, [(path, [whole, whole]), (pieces, [[recorded(recording, v) for v in parts.inputs]])])
-    for result in (ends, steps):
-        if isinstance(result, Exception):
-            raise result
-    assert isinstance(ends, runtimes.Result) and isinstance(steps, runtimes.Result)
-    return Report(target.runtime, _compare_outputs(exported, graph, ends.outputs[0]), _compare(exported, parts, steps.outputs[0]), ends.seconds[-1])
+        fresh, pieces = (Path(folder) / f"{name}{target.suffix}" for name in ("model", "operators"))
+        exported.save(fresh, target.name)
+        save(parts, pieces, identifier=target.identifier)
+        whole, fed = ([recorded(exported.recording, v) for v in g.inputs] for g in (graph, parts))
+        jobs = [(fresh, [whole, whole]), (pieces, [fed])]
+        if path is not None and not filecmp.cmp(path, fresh, shallow=False):
+            _must_fit(path, graph)
+            jobs.append((path, [whole, whole]))
+        results = []
+        for result in runtimes.run_many(target.runtime, jobs):
+            if isinstance(result, Exception):
+                raise result
+            results.append(result)
+    outputs = _compare_outputs(exported, graph, results[0].outputs[0])
+    if path is not None and len(results) > 2:
+        given = _compare_outputs(exported, graph, results[2].outputs[0])
+        _must_be_as_close(path, given, outputs)
+        outputs = given
+    return Report(target.runtime, outputs, _compare(exported, parts, results[1].outputs[0]), results[-1].seconds[-1])
+
+
+def _must_fit(path: Path, graph: Graph) -> None:
+    theirs = read(path).graph
+    for kind, ours, others in (("inputs", graph.inputs, theirs.inputs), ("outputs", graph.outputs, theirs.outputs)):
+        wanted, found = ([f"{v.type.dtype.value}{list(v.type.shape)}" for v in values] for values in (ours, others))
+        if wanted != found:
+            message = f"{path} has other {kind} than the model: {', '.join(found)} instead of {', '.join(wanted)}"
+            raise VerifyFailed(message, hint="it was made from another model, or with another --io-layout or other example inputs")
+
+
+def _must_be_as_close(path: Path, given: Sequence[Comparison], fresh: Sequence[Comparison]) -> None:
+    for ours, other in zip(fresh, given, strict=True):
+        if other.lsb > max(1, ours.lsb):
+            message = f"{path} is off by {other.lsb:g} LSB in output {ours.name}, a fresh export by {ours.lsb:g} LSB"
+            raise VerifyFailed(message, hint="it was made from another model or with other options: export it again")
 
 
 def isolated(graph: Graph) -> Graph:

@@ -28,7 +28,14 @@ def quantized_conv2d(c: Context, x: Value, packed_weight: Any, act: str) -> Valu
 @lowers("aten::conv2d", order=Order.LAST)
 @lowers("aten::conv2d.padding", order=Order.LAST)
 def float_conv2d(
-    c: Context, x: Value, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int], groups: int
+    c: Context,
+    x: Value,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    dilation: Sequence[int],
+    groups: int,
 ) -> Value:
     return conv2d(c, x, Weights.of(weight, bias), stride, padding, dilation, groups, "NONE")
 
@@ -45,7 +52,14 @@ def convolution(
 
 
 def conv2d(
-    c: Context, x: Value, weights: Weights, stride: Sequence[int], padding: Sequence[int] | str, dilation: Sequence[int], groups: int, act: str
+    c: Context,
+    x: Value,
+    weights: Weights,
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    dilation: Sequence[int],
+    groups: int,
+    act: str,
 ) -> Value:
     """CONV_2D, or DEPTHWISE_CONV_2D where every group has one channel."""
     channels, (kh, kw) = x.type.shape[3], weights.type.shape[2:]

@@ -124,7 +124,7 @@ def _in_order(c: Context, placed: Placed, order: Perm) -> Value:
     rank = len(placed.order)
     if rank == len(order):
         return c.builder.arrange(placed, order)
-    if rank <= 1 and order == plain(len(order)) or rank == 0:
+    if (rank <= 1 and order == plain(len(order))) or rank == 0:
         return placed.value
     shape = (1,) * (len(order) - rank) + placed.shape
     value = c.builder.arrange(placed, plain(rank))
@@ -160,11 +160,14 @@ def _check(builder: Builder, call: Call, number: int) -> None:
     """The value has the type PyTorch's result has; found here, at the lowering that made it."""
     placed, tensor = builder.env[number], builder.recording.tensors[number]
     expected = type_of(tensor, call.where)
-    if placed.shape != expected.shape or placed.value.type.dtype != expected.dtype or not _same_quant(placed.value.type.quant, expected.quant):
+    if (
+        placed.shape != expected.shape
+        or placed.value.type.dtype != expected.dtype
+        or not _same_quant(placed.value.type.quant, expected.quant)
+    ):
         raise Bug(f"the lowering of {call.op} gave {placed.value.type} for {expected}", where=call.where)
 
 
 def _same_quant(ours: Quant | None, torchs: Quant | None) -> bool:
     """Per-channel axes are compared by Type.permute's own rule, so only per-tensor numbers are held against each other."""
     return ours == torchs or (ours is not None and torchs is not None and ours.axis is not None)
-

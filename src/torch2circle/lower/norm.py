@@ -12,7 +12,9 @@ from .registry import lowers
 
 
 @lowers("aten::batch_norm", ignores=("momentum",))
-def batch_norm(c: Context, x: Value, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor, running_var: Tensor, training: bool, eps: float) -> Value:
+def batch_norm(
+    c: Context, x: Value, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor, running_var: Tensor, training: bool, eps: float
+) -> Value:
     """``(x - mean) / sqrt(var + eps) * weight + bias``, its two constants computed in float64."""
     c.only(not training and running_mean is not None, "training", training, "False")
     mean, var = array_of(running_mean).astype(np.float64), array_of(running_var).astype(np.float64)

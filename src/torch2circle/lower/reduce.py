@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import DType, Quant, Type, Value
+from ..ir import Quant, Value
 from .context import Context, Perm, Placed, plain
 from .registry import Order, lowers
 from .window import pad, padded_window
@@ -30,7 +30,9 @@ def _without(order: Perm, dims: Sequence[int]) -> Perm:
 
 
 @lowers("aten::max_pool2d", "quantized::max_pool2d", order=Order.LAST, ignores=("ceil_mode",))
-def max_pool2d(c: Context, x: Value, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]) -> Value:
+def max_pool2d(
+    c: Context, x: Value, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
+) -> Value:
     c.only(set(dilation) <= {1}, "dilation", list(dilation), "1")
     kernel, stride = _pair(kernel_size), _pair(stride or kernel_size)
     x, same = padded_window(c, x, kernel, stride, _pair(padding), lowest=True)
@@ -39,10 +41,19 @@ def max_pool2d(c: Context, x: Value, kernel_size: Sequence[int], stride: Sequenc
 
 @lowers("aten::avg_pool2d", order=Order.LAST)
 def avg_pool2d(
-    c: Context, x: Value, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], ceil_mode: bool, count_include_pad: bool, divisor_override: int | None
+    c: Context,
+    x: Value,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
 ) -> Value | Placed:
     kernel, stride, padding = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding)
-    inside = all((o - 1) * s + k <= n + 2 * p for o, s, k, n, p in zip(c.out_shape[2:], stride, kernel, x.type.shape[1:3], padding, strict=True))
+    inside = all(
+        (o - 1) * s + k <= n + 2 * p for o, s, k, n, p in zip(c.out_shape[2:], stride, kernel, x.type.shape[1:3], padding, strict=True)
+    )
     whole = divisor_override in (None, kernel[0] * kernel[1])
     if whole and inside and (count_include_pad or not any(padding)):
         # PyTorch counts its padding, SAME would not: the zeros must be real ones
@@ -52,7 +63,9 @@ def avg_pool2d(
 
 
 def _zeros_around(c: Context, x: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Value:
-    behind = [max((o - 1) * s + k - n - p, 0) for o, s, k, n, p in zip(c.out_shape[2:], stride, kernel, x.type.shape[1:3], padding, strict=True)]
+    behind = [
+        max((o - 1) * s + k - n - p, 0) for o, s, k, n, p in zip(c.out_shape[2:], stride, kernel, x.type.shape[1:3], padding, strict=True)
+    ]
     return pad(c, x, [(0, 0), *zip(padding, behind, strict=True), (0, 0)]) if any(padding) or any(behind) else x
 
 
@@ -64,7 +77,11 @@ def adaptive_avg_pool2d(c: Context, x: Value) -> Value | Placed:
         return c.emit("MEAN", x, c.const([1, 2], "axes"), keep_dims=True)
     if all(n % o == 0 for n, o in zip(sizes, outs, strict=True)):
         kernel = (sizes[0] // outs[0], sizes[1] // outs[1])
-        return Placed(x, c.order) if kernel == (1, 1) and c.out_type().quant == x.type.quant else pool(c, "AVERAGE_POOL_2D", x, kernel, kernel, "VALID")
+        return (
+            Placed(x, c.order)
+            if kernel == (1, 1) and c.out_type().quant == x.type.quant
+            else pool(c, "AVERAGE_POOL_2D", x, kernel, kernel, "VALID")
+        )
     # PyTorch's windows: floor(i * n / o) to ceil((i + 1) * n / o)
     windows = [[(i * n // o, -(-(i + 1) * n // o), 0) for i in range(o)] for n, o in zip(sizes, outs, strict=True)]
     return averages(c, x, windows[0], windows[1], False, None)
@@ -91,7 +108,12 @@ def averages(c: Context, x: Value, rows: Sequence[Window], columns: Sequence[Win
     """
     n, h, w, channels = x.type.shape
     cells = [(r, q) for r in rows for q in columns]
-    c.only(len(cells) * h * w <= LARGEST_MATRIX, "irregular windows of", f"{h}x{w} pixels to {len(rows)}x{len(columns)}", "at most 4 M products")
+    c.only(
+        len(cells) * h * w <= LARGEST_MATRIX,
+        "irregular windows of",
+        f"{h}x{w} pixels to {len(rows)}x{len(columns)}",
+        "at most 4 M products",
+    )
     matrix = np.zeros((len(cells), h, w), np.int8)
     counts = np.empty(len(cells), np.float32)
     for i, (r, q) in enumerate(cells):
@@ -102,11 +124,21 @@ def averages(c: Context, x: Value, rows: Sequence[Window], columns: Sequence[Win
     flat = x.type.reshape((n * channels, h * w))
     lines = c.emit_as(flat, "RESHAPE", pixels, c.const(list(flat.shape), "shape"), new_shape=list(flat.shape))
     weight, bias = _averaging(c, matrix.reshape(len(cells), h * w), counts, x)
-    result = c.emit_as(c.out_type().reshape((n * channels, len(cells))), "FULLY_CONNECTED", lines, weight, bias, fused_activation_function="NONE", keep_num_dims=False)
+    result = c.emit_as(
+        c.out_type().reshape((n * channels, len(cells))),
+        "FULLY_CONNECTED",
+        lines,
+        weight,
+        bias,
+        fused_activation_function="NONE",
+        keep_num_dims=False,
+    )
     return Placed(c.emit("RESHAPE", result, c.const(list(c.out_shape), "shape"), order=plain(4), new_shape=list(c.out_shape)), plain(4))
 
 
-def _averaging(c: Context, matrix: np.ndarray[tuple[int, ...], np.dtype[np.int8]], counts: np.ndarray[tuple[int, ...], np.dtype[np.float32]], x: Value) -> tuple[Value, Value]:
+def _averaging(
+    c: Context, matrix: np.ndarray[tuple[int, ...], np.dtype[np.int8]], counts: np.ndarray[tuple[int, ...], np.dtype[np.float32]], x: Value
+) -> tuple[Value, Value]:
     if x.type.quant is None:
         return c.const((matrix / counts[:, None]).astype(np.float32), "averaging"), c.const(np.zeros(len(counts), np.float32), "zero")
     # 127 and not 1: kernels that round the multiplier to fixed point lose least with a large accumulator

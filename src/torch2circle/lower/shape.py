@@ -75,7 +75,9 @@ def split(c: Context, x: Value, dim: int) -> Sequence[Value]:
     if len(set(sizes)) == 1:
         return c.emit_many("SPLIT", c.const(axis, "axis"), x, num_splits=len(sizes))
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
-    return [c.emit_result(i, "SLICE", x, *_range(c, x, axis, begin, size)) for i, (begin, size) in enumerate(zip(starts, sizes, strict=True))]
+    return [
+        c.emit_result(i, "SLICE", x, *_range(c, x, axis, begin, size)) for i, (begin, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
 
 
 @lowers("aten::slice_scatter")
@@ -123,7 +125,7 @@ def part(c: Context, x: Value, axis: int, begin: int, size: int, step: int = 1) 
         return c.emit("SLICE", x, *_range(c, x, axis, begin, size))
     starts, ends, steps = [0] * x.type.rank, list(x.type.shape), [1] * x.type.rank
     starts[axis], ends[axis], steps[axis] = begin, begin + (size - 1) * step + 1, step
-    zero: dict[str, Any] = {name: 0 for name in ("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
+    zero: dict[str, Any] = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
     return c.emit("STRIDED_SLICE", x, c.const(starts, "begin"), c.const(ends, "end"), c.const(steps, "strides"), **zero)
 
 
@@ -168,7 +170,7 @@ def viewed(c: Context, x: Placed, shape: Perm) -> Placed:
 
 
 def _together(x: Placed, shape: Perm) -> Perm:
-    """The order of ``x`` with the dimensions of each group next to each other, at the place of the group's first; ``x``'s own if they are."""
+    """The order of ``x`` with the dimensions of each group next to each other, at the place of the group's first."""
     wide = [d for d in x.order if x.shape[d] != 1]
     gathered: list[int] = []
     for d in wide:

@@ -16,7 +16,6 @@ from ..quant import Bias, Weights, array_of, constant_of, quantize_bias, quantiz
 from ..record import Ref
 from .context import Context, Perm
 
-
 Documented = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
@@ -75,7 +74,9 @@ def _correct(c: Context, weights: Weights, documented: Documented, raised: Array
     x = next(c.builder.recording.tensors[arg.index] for arg in c.call.args.values() if isinstance(arg, Ref))
     out, type_ = c.outs[0], c.out_type()
     with torch.inference_mode():
-        real = documented(x.dequantize().double(), weights.load().dequantize().double(), None if weights.bias is None else weights.bias.double())
+        real = documented(
+            x.dequantize().double(), weights.load().dequantize().double(), None if weights.bias is None else weights.bias.double()
+        )
     ints = array_of(out).copy()
     axis = 1 if out.dim() > 2 else -1
     channels = raised if weights.type.quant is not None and weights.type.quant.axis is not None else np.arange(out.shape[axis])

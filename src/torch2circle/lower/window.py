@@ -13,7 +13,9 @@ from .context import Context
 Pair = tuple[int, int]
 
 
-def padded_window(c: Context, x: Value, kernel: Pair, stride: Pair, padding: Sequence[int], dilation: Pair = (1, 1), *, lowest: bool = False) -> tuple[Value, str]:
+def padded_window(
+    c: Context, x: Value, kernel: Pair, stride: Pair, padding: Sequence[int], dilation: Pair = (1, 1), *, lowest: bool = False
+) -> tuple[Value, str]:
     """``x`` [N, H, W, C] padded as far as needed, and ``SAME`` or ``VALID``.
 
     Args:

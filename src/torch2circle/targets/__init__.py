@@ -26,7 +26,9 @@ def target_for(path: Path | None, name: str | None = None) -> Target:
     if target is None:
         raise TargetError(f"the file name does not tell a format: {path}", hint="name it .circle or .tflite")
     if path is not None and path.suffix != target.suffix:
-        raise TargetError(f"target {target.name} writes {target.suffix} files: {path}", hint=f"name it {path.with_suffix(target.suffix).name}")
+        raise TargetError(
+            f"target {target.name} writes {target.suffix} files: {path}", hint=f"name it {path.with_suffix(target.suffix).name}"
+        )
     return target
 
 

@@ -128,7 +128,15 @@ def grouped_conv_as_many(node: Node) -> Replacement:
     split = Node.make("SPLIT", (const(f"{node.out.name}.axis", 3), x), parts, {"num_splits": groups}, node.where)
     part_type = replace(node.out.type, shape=(*node.out.type.shape[:3], channels // groups))
     outs = [
-        emit("CONV_2D", part_type, part, *(_channels(v, g, groups) for v in (weight, bias)), name=f"{node.out.name}.out{g}", like=node, **node.attrs)
+        emit(
+            "CONV_2D",
+            part_type,
+            part,
+            *(_channels(v, g, groups) for v in (weight, bias)),
+            name=f"{node.out.name}.out{g}",
+            like=node,
+            **node.attrs,
+        )
         for g, part in enumerate(split.outputs)
     ]
     return emit("CONCATENATION", node.out.type, *outs, like=node, axis=3, fused_activation_function="NONE")
@@ -173,7 +181,10 @@ def _number(name: str, value: float) -> Value:
     return Value(Type((), DType.FLOAT32), name, data=Constant.of(np.array(value, np.float32)))
 
 
-@rule("AVERAGE_POOL_2D", why="the runtime rounds ties away from zero; a depthwise convolution with equal weights rounds to even, and XNNPACK runs it")
+@rule(
+    "AVERAGE_POOL_2D",
+    why="the runtime rounds ties away from zero; a depthwise convolution with equal weights rounds to even, and XNNPACK runs it",
+)
 def average_pool_as_depthwise(node: Node) -> Replacement:
     x = operand(node)
     if x.type.dtype is not DType.INT8 or x.type.quant is None or node.attrs["padding"] != "VALID":
@@ -182,7 +193,9 @@ def average_pool_as_depthwise(node: Node) -> Replacement:
     # the largest weight, not 1: kernels that round the multiplier to fixed point lose least with a large accumulator
     scale = np.float32(1 / (127 * kh * kw))
     weight = _filled((1, kh, kw, channels), Type((), DType.INT8, Quant.per_tensor(float(scale), 0)), 127, f"{node.out.name}.weight")
-    bias = _filled((channels,), Type((), DType.INT32, Quant.per_tensor(float(x.type.quant.scale[0] * scale), 0)), 0, f"{node.out.name}.bias")
+    bias = _filled(
+        (channels,), Type((), DType.INT32, Quant.per_tensor(float(x.type.quant.scale[0] * scale), 0)), 0, f"{node.out.name}.bias"
+    )
     attrs = {"padding": "VALID", "stride_h": node.attrs["stride_h"], "stride_w": node.attrs["stride_w"], "depth_multiplier": 1}
     return emit("DEPTHWISE_CONV_2D", node.out.type, x, weight, bias, like=node, fused_activation_function="NONE", **attrs)
 

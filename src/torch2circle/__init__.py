@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from .loading import load as load
     from .lower import lowers as lowers
     from .pipeline import ExportedModel as ExportedModel
@@ -37,9 +39,18 @@ _LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "loading", "
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("torch2circle")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
 
 
 __all__ = [

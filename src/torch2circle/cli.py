@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,20 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from .errors import Torch2CircleError, VerifyFailed
+from .errors import Bug, Torch2CircleError, VerifyFailed
 
 if TYPE_CHECKING:
-    from .ir import Finding
+    from .ir import Graph
     from .pipeline import ExportedModel
-    from .verify import Report
+    from .verify import Comparison, Report
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+TARGET_NAMES = ["onert", "litert", "one"]
 
 
 class _ExportByDefault(click.Group):
@@ -40,87 +40,113 @@ class _ExportByDefault(click.Group):
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        formatter.write_usage("torch2circle", "MODEL OUTPUT [OPTIONS]\n       torch2circle COMMAND [ARGS]...")
+        formatter.write("Usage: torch2circle MODEL OUTPUT [OPTIONS]\n       torch2circle COMMAND [ARGS]...\n")
 
 
-@click.group(cls=_ExportByDefault, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="torch2circle")
+def _print_version(ctx: click.Context, _option: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from . import __version__
+
+        click.echo(f"torch2circle {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=_ExportByDefault, context_settings=SETTINGS)
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version, help="Show the version and exit.")
 def cli() -> None:
     """Export an already quantized PyTorch model to a .circle (onert) or .tflite (LiteRT) file that computes the same integers.
 
     \b
     torch2circle model.pt model.circle --input 1x3x224x224
     torch2circle export --help        all options of the export
+
+    A model file that is called like a command is given as ./ops.
     """
 
 
 def _loading(command: F) -> F:
     """The options that tell how to get a model and its example inputs."""
-    for option in reversed(
-        [
-            click.option("--input", "shapes", multiple=True, metavar="[NAME=]1x3x224x224[:DTYPE]", help="Shape of an example input, filled with fixed random numbers. Repeat for more inputs."),
-            click.option("--inputs", "sample", type=click.Path(path_type=Path), metavar="FILE", help="Example inputs from a .npz, .npy or .pt file."),
-            click.option("--state", type=click.Path(path_type=Path), metavar="FILE", help="state_dict to load into the model that package.module:factory makes."),
-            click.option("--trust-pickle", is_flag=True, help="Run the code in a pickled model. Only for files you made yourself."),
-            click.option("--specialize", is_flag=True, help="Fix branches that depend on the input to the example's."),
-            click.option("--io-layout", type=click.Choice(["torch", "nhwc"]), default="torch", show_default=True, help="Dimension order of inputs and outputs of rank 4."),
-            click.option("--bias-overflow", type=click.Choice(["raise", "error"]), default="raise", show_default=True, help="Raise the weight scale of a channel whose bias does not fit, or stop."),
-        ]
-    ):
+    file = click.Path(path_type=Path)
+    raised = "Raise the weight scale of a channel whose bias does not fit int32, or stop."
+    options = [
+        click.option("--input", "shapes", multiple=True, metavar="[NAME=]1x3x224x224[:DTYPE]", help="Shape of an example input, filled "
+                     "with fixed random numbers. Repeat for more inputs."),
+        click.option("--inputs", "sample", type=file, metavar="FILE", help="Example inputs from a .npz, .npy or .pt file."),
+        click.option("--state", type=file, metavar="FILE", help="state_dict to load into the model that package.module:factory makes."),
+        click.option("--trust-pickle", is_flag=True, help="Run the code in a pickled model. Only for files you made yourself."),
+        click.option("--specialize", is_flag=True, help="Fix branches that depend on the input to the example's."),
+        click.option("--io-layout", type=click.Choice(["torch", "nhwc"]), default="torch", show_default=True, help="Dimension order "
+                     "of inputs and outputs of rank 4."),
+        click.option("--bias-overflow", type=click.Choice(["raise", "error"]), default="raise", show_default=True, help=raised),
+    ]  # fmt: skip
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-@cli.command(context_settings={"help_option_names": ["-h", "--help"]})
+@cli.command(context_settings=SETTINGS)
 @click.argument("model")
-@click.argument("output", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["onert", "litert", "one"]), help="Runtime to write for; the suffix of OUTPUT tells the default.")
+@click.argument("output", type=click.Path(path_type=Path), required=False, metavar="OUTPUT")
+@click.option("--target", type=click.Choice(TARGET_NAMES), help="Runtime to write for; the suffix of OUTPUT tells the default.")
 @_loading
-@click.option("--verify/--no-verify", default=True, show_default=True, help="Run the file in the target's runtime, if that is installed, and compare.")
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Run the file in its runtime, if installed, and compare.")
 @click.option("--explain", type=click.Path(path_type=Path), metavar="DIR", help="Write every stage as text into DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
-def export(model: str, output: Path, target: str | None, verify: bool, explain: Path | None, as_json: bool, debug: bool, **loading: Any) -> None:
+def export(
+    model: str, output: Path | None, target: str | None, verify: bool, explain: Path | None, as_json: bool, debug: bool, **loading: Any
+) -> None:
     """Export MODEL to OUTPUT (.circle or .tflite).
 
     MODEL is a file from torch.save, torch.jit.save or torch.export.save, or package.module:factory.
     """
+    if output is None:
+        stem = Path(model.partition(":")[0]).stem
+        raise click.UsageError(f"no output file: torch2circle {model} {stem}.circle (for onert) or {stem}.tflite (for LiteRT)")
     with _stages() as stage:
         from .runtimes import available
         from .targets import target_for
 
         chosen = target_for(output, target)
         exported = _export(model, stage, **loading)
-        stage("legalize")
-        graph = exported.for_target(chosen)
         if explain:
             exported.explain(explain, chosen.name)
+        stage("legalize")
+        graph = exported.for_target(chosen)
         stage("write")
         size = exported.save(output, chosen.name)
         report = None
-        if verify and chosen.runtime and available(chosen.runtime):
+        if not verify:
+            why = "not asked for"
+        elif chosen.runtime is None:
+            why = "no runtime for this target"
+        elif not available(chosen.runtime):
+            why = f'{chosen.runtime} is not installed: pip install "torch2circle[verify]"'
+        else:
+            why = ""
             stage(f"verify in {chosen.runtime}")
             report = exported.verify(chosen.name, output)
     summary = _summary(exported, graph, chosen.name, output, size, report)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:
-        _print_summary(summary, exported.diagnostics(chosen.name))
-        if report is None:
-            why = "not asked for" if not verify else "no runtime for this target" if not chosen.runtime else f'{chosen.runtime} is not installed: pip install "torch2circle\\[verify]"'
-            out.print(f"  verified     no: {why}")
+        _print_summary(summary, why)
     _fail_if_wrong(report)
 
 
-@cli.command(context_settings={"help_option_names": ["-h", "--help"]})
+@cli.command(context_settings=SETTINGS)
 @click.argument("model")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--target", type=click.Choice(["onert", "litert", "one"]), help="Target FILE was written for; its suffix tells the default.")
+@click.option("--target", type=click.Choice(TARGET_NAMES), help="Target FILE was written for; its suffix tells the default.")
 @_loading
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
 def verify(model: str, file: Path, target: str | None, as_json: bool, debug: bool, **loading: Any) -> None:
-    """Run FILE in its runtime and compare it with MODEL, end to end and operator by operator."""
+    """Run FILE in its runtime and compare with MODEL.
+
+    End to end it is FILE that runs. The operators are those of a fresh export of MODEL, each fed with PyTorch's own values;
+    a FILE with another content must come as close to PyTorch as that one.
+    """
     with _stages() as stage:
         from .format import read
         from .targets import target_for
@@ -133,12 +159,13 @@ def verify(model: str, file: Path, target: str | None, as_json: bool, debug: boo
     if as_json:
         click.echo(json.dumps({"outputs": [_row(c) for c in report.outputs], "operators": [_row(c) for c in report.operators]}, indent=2))
     else:
-        out.print(_comparison_table(report))
-        out.print(_verdict(report))
+        click.echo(_comparison_table(report))
+        for c in report.outputs:
+            _say(f"output {c.name}", f"{c.share:.2%} bit-equal, largest difference {c.lsb:g} LSB, SQNR {c.sqnr:.1f} dB")
     _fail_if_wrong(report)
 
 
-@cli.command(context_settings={"help_option_names": ["-h", "--help"]})
+@cli.command(context_settings=SETTINGS)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -148,83 +175,102 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
     from .show import describe
 
     contents = read(file)
-    if as_json:
-        click.echo(json.dumps(describe(contents, file), indent=2))
-        return
     facts = describe(contents, file)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
     for key in ("file", "identifier", "version", "description", "bytes", "inputs", "outputs", "operators", "weights"):
         value = facts[key]
-        out.print(f"{key:12} {', '.join(f'{k} {v}' for k, v in value.items()) if isinstance(value, dict) else value}", markup=False)
+        _say(key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
     click.echo()
     click.echo(str(contents.graph), nl=False)
 
 
-@cli.command(context_settings={"help_option_names": ["-h", "--help"]})
+@cli.command(context_settings=SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def ops(as_json: bool, debug: bool) -> None:
-    """List the PyTorch operators that can be exported, and what the runtimes do with the file's operators."""
-    from .show import support_rows
+    """List the supported operators.
+
+    First PyTorch's that can be exported, then the file's and what the runtimes do with them, as measured.
+    """
+    from .show import columns, support_rows
 
     lowered, measured = support_rows()
     if as_json:
         click.echo(json.dumps({"lowered": lowered, "measured": measured}, indent=2))
         return
-    table = Table("PyTorch operator", "lowered by", "on quantized tensors")
-    for row in lowered:
-        table.add_row(*row)
-    out.print(table)
-    table = Table("file operator", "onert", "LiteRT")
-    for row in measured:
-        table.add_row(*row)
-    out.print(table)
+    click.echo(columns([("PyTorch operator", "lowered by", "on quantized tensors"), *lowered], _width()))
+    click.echo()
+    click.echo(columns([("file operator", "onert", "LiteRT"), *measured], None))
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point: runs the command and turns every error into a message and its exit code."""
+    """Entry point: runs the command and turns every error into a message and its exit code.
+
+    Args:
+        args: the command line without the program's name; None takes the process's own.
+
+    Raises:
+        SystemExit: with an error's own exit code, 0 without one, 130 after Ctrl-C.
+    """
     argv = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in argv
     warnings.filterwarnings("default" if debug else "ignore")
-    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("torch2circle").setLevel(logging.DEBUG if debug else logging.ERROR)
     try:
-        cli.main(argv, prog_name="torch2circle", standalone_mode=False)
-    except click.exceptions.Exit as exit_:
-        sys.exit(exit_.exit_code)
+        result = cli.main(argv, prog_name="torch2circle", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
-        err.print("interrupted: nothing was written")
-        sys.exit(130)
+        _exit(130, "interrupted: no file was left half written")
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except Torch2CircleError as error:
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
         if debug:
-            raise
-        err.print(f"[bold red]error:[/] {click.unstyle(str(error)).replace('[', chr(92) + '[')}")
-        sys.exit(error.exit_code)
+            traceback.print_exc()
+        ours = error if isinstance(error, Torch2CircleError) else Bug(f"{type(error).__name__}: {error}")
+        _exit(ours.exit_code, f"{click.style('error:', fg='red', bold=True)} {click.unstyle(str(ours))}")
+    sys.exit(result if isinstance(result, int) else 0)  # an int is how click hands on what --help and --version exit with
+
+
+def _exit(code: int, message: str) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)
 
 
 @contextmanager
 def _stages() -> Iterator[Callable[[str], None]]:
     """Show the stage that runs, with a spinner on a terminal and not at all in a pipe."""
-    with err.status("import torch") as status:
-        yield lambda stage: status.update(stage)
+    if not sys.stderr.isatty():
+        yield logging.getLogger(__name__).debug
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    with Console(stderr=True).status("import torch") as status:
+        yield lambda stage: status.update(escape(stage))
 
 
-def _export(model: str, stage: Callable[[str], None], shapes: Sequence[str], sample: Path | None, state: Path | None, trust_pickle: bool, **options: Any) -> ExportedModel:
+def _export(model: str, stage: Callable[[str], None], **loading: Any) -> ExportedModel:
+    shapes, sample, state, trust_pickle = (loading.pop(name) for name in ("shapes", "sample", "state", "trust_pickle"))
+    if shapes and sample:
+        raise click.UsageError("give --input or --inputs, not both")
     from .loading import load
     from .pipeline import export as export_model
 
+    args, kwargs = _example(shapes, sample)
     stage("load")
     loaded = load(model, trust_pickle=trust_pickle, state=state)
-    args, kwargs = _example(shapes, sample)
-    return export_model(loaded, args, kwargs, progress=stage, **options)
+    return export_model(loaded, args, kwargs, progress=stage, **loading)
 
 
 def _example(shapes: Sequence[str], sample: Path | None) -> tuple[tuple[Any, ...] | None, dict[str, Any] | None]:
     from .loading import load_inputs, parse_input
 
-    if shapes and sample:
-        raise click.UsageError("give --input or --inputs, not both")
     if sample:
         return load_inputs(sample)
     if not shapes:
@@ -233,10 +279,16 @@ def _example(shapes: Sequence[str], sample: Path | None) -> tuple[tuple[Any, ...
     return tuple(tensor for name, tensor in parsed if name is None), {name: tensor for name, tensor in parsed if name is not None}
 
 
-def _summary(exported: ExportedModel, graph: Any, target: str, output: Path, size: int, report: Report | None) -> dict[str, Any]:
+def _summary(exported: ExportedModel, graph: Graph, target: str, output: Path, size: int, report: Report | None) -> dict[str, Any]:
     from .show import counted, weight_bytes
 
     diagnostics = exported.diagnostics(target)
+    verified = None
+    if report is not None:
+        worst = report.worst.lsb if report.worst else 0
+        verified = {
+            "runtime": report.runtime, "equal": report.share, "lsb": report.lsb, "operator_lsb": worst, "seconds": report.seconds
+        }  # fmt: skip
     return {
         "file": str(output),
         "target": target,
@@ -245,25 +297,24 @@ def _summary(exported: ExportedModel, graph: Any, target: str, output: Path, siz
         "weights": weight_bytes(graph),
         "islands": sum(1 for finding in diagnostics if finding.code == "island"),
         "diagnostics": [vars(finding) for finding in diagnostics],
-        "verified": None if report is None else {"runtime": report.runtime, "equal": report.share, "lsb": report.lsb, "operator_lsb": report.worst.lsb if report.worst else 0, "seconds": report.seconds},
+        "verified": verified,
     }
 
 
-def _print_summary(summary: dict[str, Any], diagnostics: Sequence[Finding]) -> None:
-    operators = summary["operators"]
-    weights = ", ".join(f"{name} {size:,} bytes" for name, size in summary["weights"].items()) or "none"
-    out.print(f"{summary['file']}: {summary['bytes']:,} bytes for {summary['target']}", markup=False)
-    out.print(f"  operators    {sum(operators.values())}: " + ", ".join(f"{count} {op}" for op, count in operators.items()))
-    out.print(f"  weights      {weights}")
-    out.print(f"  islands      {summary['islands']} operator(s) in float between quantized ones")
-    notable = [finding for finding in diagnostics if finding.code != "island"]
-    for finding in notable:
-        out.print(f"  {finding}", markup=False)
-    if (done := summary["verified"]) is not None:
-        out.print(
-            f"  verified     in {done['runtime']}: {done['equal']:.2%} of outputs bit-equal, largest difference {done['lsb']:g} LSB; "
-            f"operator by operator at most {done['operator_lsb']:g} LSB; {done['seconds']:.3f} s a run"
-        )
+def _print_summary(summary: dict[str, Any], why_not_verified: str) -> None:
+    operators, done = summary["operators"], summary["verified"]
+    click.echo(f"{summary['file']}: {summary['bytes']:,} bytes for {summary['target']}")
+    _say("operators", f"{sum(operators.values())}: " + ", ".join(f"{count} {op}" for op, count in operators.items()))
+    _say("weights", ", ".join(f"{name} {size:,} bytes" for name, size in summary["weights"].items()) or "none")
+    _say("islands", f"{summary['islands']} operator(s) in float between quantized ones")
+    for finding in summary["diagnostics"]:
+        if finding["code"] != "island":
+            _say(finding["severity"], f"{finding['code']} in {finding['path']}: {finding['message']}")
+    if done is None:
+        _say("verified", f"no: {why_not_verified}")
+        return
+    text = f"in {done['runtime']}: {done['equal']:.2%} of outputs bit-equal, largest difference {done['lsb']:g} LSB; "
+    _say("verified", f"{text}operator by operator at most {done['operator_lsb']:g} LSB; {done['seconds']:.3f} s a run")
 
 
 def _fail_if_wrong(report: Report | None) -> None:
@@ -274,20 +325,27 @@ def _fail_if_wrong(report: Report | None) -> None:
         raise VerifyFailed(message, where=worst.where, hint="the file was kept; `torch2circle verify` lists every operator")
 
 
-def _comparison_table(report: Report) -> Table:
-    table = Table("operator", "tensor", "elements", "bit-equal", "max LSB", "SQNR dB", "where")
-    for c in report.operators:
-        table.add_row(c.op, c.name, f"{c.size:,}", f"{c.share:.3%}", f"{c.lsb:g}", f"{c.sqnr:.1f}", str(c.where))
-    return table
+def _comparison_table(report: Report) -> str:
+    from .show import columns
+
+    def place(c: Comparison) -> str:
+        return f"{Path(c.where.file).name}:{c.where.line}" if c.where.file else ""
+
+    rows = [(c.op, f"{c.share:.2%}", f"{c.lsb:g}", f"{c.sqnr:.1f}", place(c), c.name) for c in report.operators]
+    return columns([("operator", "equal", "LSB", "SQNR dB", "source", "tensor"), *rows], _width())
 
 
-def _verdict(report: Report) -> str:
-    lines = [f"output {c.name}: {c.share:.2%} bit-equal, largest difference {c.lsb:g} LSB, SQNR {c.sqnr:.1f} dB" for c in report.outputs]
-    return "\n".join(lines)
+def _row(c: Comparison) -> dict[str, Any]:
+    row = {"op": c.op, "name": c.name, "size": c.size, "equal": c.share, "lsb": c.lsb, "sqnr": c.sqnr}
+    return row | {"module": c.where.module, "file": c.where.file, "line": c.where.line}
 
 
-def _row(c: Any) -> dict[str, Any]:
-    return {"op": c.op, "name": c.name, "size": c.size, "equal": c.share, "lsb": c.lsb, "sqnr": c.sqnr, "module": c.where.module, "file": c.where.file, "line": c.where.line}
+def _say(label: str, text: str) -> None:
+    from .show import labelled
+
+    click.echo(labelled(label, text, _width()))
 
 
-
+def _width() -> int | None:
+    """Of the terminal; None in a pipe, where nothing may be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

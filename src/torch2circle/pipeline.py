@@ -7,27 +7,27 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from . import format, spec
-from .errors import Bug
-from .ir import Array, DType, Finding, Graph
+from . import __version__, spec
+from .errors import Bug, WriteError
+from .format import save, to_bytes
+from .ir import Array, DType, Finding, Graph, Quant
 from .loading import program
 from .lower import Options, lower
 from .record import Recording, record
-from .targets import TARGETS, Target, islands, legalize, target_for
+from .targets import Target, islands, legalize, target_for
 
 if TYPE_CHECKING:
     from .verify import Report
 
 Progress = Callable[[str], None]
+UNCALIBRATED = Quant.per_tensor(1, 0)
 
 
 def export(
@@ -51,10 +51,18 @@ def export(
         specialize: fix values that the model reads from its inputs to those of the example.
         progress: called with the name of each stage as it begins.
 
+    Returns:
+        The model in the file's operators, ready for ``save``, ``verify`` and ``explain``.
+
     Raises:
-        UserError: the subclass tells the stage; see ``torch2circle.errors``.
+        LoadError: ``model`` is none, or no example inputs are given and it does not fix them.
+        RecordError: the model cannot be run on them, trains or observes still, or branches on data.
+        UnsupportedOps, UnsupportedUse: an operator, or an argument of one, that has no equivalent.
+        QuantizationError: a scale or bias that no integer kernel can use.
+        ValueError: an option is none of those above.
     """
-    for name, value, accepted in (("io_layout", io_layout, ("torch", "nhwc")), ("bias_overflow", bias_overflow, ("raise", "error"))):
+    choices = (("io_layout", io_layout, ("torch", "nhwc")), ("bias_overflow", bias_overflow, ("raise", "error")))
+    for name, value, accepted in choices:
         if value not in accepted:
             raise ValueError(f"{name} must be one of {accepted}: {value!r}")
     tell = progress or (lambda stage: None)
@@ -86,9 +94,9 @@ class ExportedModel:
         """The graph as it is written for ``target``.
 
         Raises:
-            TargetError: naming every operator the target cannot run.
+            TargetError: no such target, or naming every operator that it cannot run.
         """
-        target = TARGETS[target] if isinstance(target, str) else target
+        target = target_for(None, target) if isinstance(target, str) else target
         if target.name not in self._legal:
             graph = legalize(self.graph, target)
             _must_be_well_formed(graph)
@@ -96,19 +104,32 @@ class ExportedModel:
         return self._legal[target.name]
 
     def save(self, path: str | os.PathLike[str], target: str | None = None) -> int:
-        """Write a file and return its size in bytes; the suffix tells the format, and with it the default target.
+        """Write a file; ``path`` then holds the whole file, or after an error what it held before.
+
+        Args:
+            path: ends in .circle or .tflite.
+            target: "onert", "litert" or "one"; None for the usual one of the suffix.
+
+        Returns:
+            The size in bytes.
 
         Raises:
-            TargetError, WriteError: the path then holds what it held before.
+            TargetError: the target cannot run the model, or writes files with another suffix.
+            WriteError: a missing folder, a full disk, a file over 2 GiB.
         """
         chosen = target_for(Path(path), target)
         graph = self.for_target(chosen)
-        return format.save(graph, path, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
+        return save(graph, path, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
 
     def to_bytes(self, target: str) -> bytes:
-        """The content of the file that ``save`` would write."""
-        graph = self.for_target(target)
-        return format.to_bytes(graph, identifier=TARGETS[target].identifier, metadata=_metadata(graph, TARGETS[target]))
+        """The content of the file that ``save`` would write.
+
+        Raises:
+            TargetError: as for ``for_target``.
+        """
+        chosen = target_for(None, target)
+        graph = self.for_target(chosen)
+        return to_bytes(graph, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
 
     def diagnostics(self, target: str | None = None) -> tuple[Finding, ...]:
         """What the user should know: raised scales, doubtful calibration, and for a target its float islands."""
@@ -121,37 +142,48 @@ class ExportedModel:
             target: its runtime is used.
             path: a file saved for that target; None writes a temporary one.
 
+        Returns:
+            The outputs of the file end to end, and each operator of a fresh export fed with PyTorch's own values.
+
         Raises:
-            MissingRuntime, TargetError
+            MissingRuntime: the target's runtime is not installed.
+            TargetError, FormatError: the runtime refuses the file, or it is none.
+            VerifyFailed: ``path`` was made from another model. Differences of the operators raise nothing: see ``Report.ok``.
         """
         from .verify import verify
 
-        return verify(self, TARGETS[target], None if path is None else Path(path))
+        return verify(self, target_for(None, target), None if path is None else Path(path))
 
     def explain(self, folder: str | os.PathLike[str], target: str) -> list[Path]:
-        """Write every stage as text into ``folder``."""
-        fired = Counter[str]()
-        legalize(self.graph, TARGETS[target], fired)
+        """Write every stage as text into ``folder``, as far as the model gets.
+
+        Returns:
+            The files, in the order of the stages.
+
+        Raises:
+            TargetError: the target cannot run the model; what comes before is written.
+            WriteError: the folder cannot be made or written.
+        """
+        chosen, fired = target_for(None, target), Counter[str]()
+        paths = [_written(folder, "1_recorded", str(self.recording)), _written(folder, "2_lowered", str(self.graph))]
+        legalize(self.graph, chosen, fired)
         rules = "".join(f"{count:5} {name}\n" for name, count in sorted(fired.items()))
-        stages = {"1_recorded": str(self.recording), "2_lowered": str(self.graph), f"3_{target}": str(self.for_target(target)), "4_rules": rules}
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        paths = [Path(folder) / f"{name}.txt" for name in stages]
-        for path, text in zip(paths, stages.values(), strict=True):
-            path.write_text(text, encoding="utf-8")
-        return paths
+        return [*paths, _written(folder, f"3_{chosen.name}", str(self.for_target(chosen))), _written(folder, "4_rules", rules)]
 
 
-def own_version() -> str:
-    """The installed version of torch2circle."""
+def _written(folder: str | os.PathLike[str], stage: str, text: str) -> Path:
+    path = Path(folder) / f"{stage}.txt"
     try:
-        return version("torch2circle")
-    except PackageNotFoundError:
-        return "unknown"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror}") from error
+    return path
 
 
 def _metadata(graph: Graph, target: Target) -> dict[str, bytes]:
     """Who wrote the file, and for each operator in order the module and PyTorch operator it comes from."""
-    about = {"exporter": "torch2circle", "version": own_version(), "torch": torch.__version__, "target": target.name}
+    about = {"exporter": "torch2circle", "version": __version__, "torch": torch.__version__, "target": target.name}
     origins = [f"{node.where.module}|{node.where.op}" for node in graph.nodes()]
     return {"torch2circle": json.dumps(about, sort_keys=True).encode(), "torch2circle.origins": json.dumps(origins).encode()}
 
@@ -164,12 +196,9 @@ def _must_be_well_formed(graph: Graph) -> None:
 
 def _doubtful_scales(graph: Graph) -> list[Finding]:
     """Activations with the qparams an observer has before it saw data."""
-    found = []
-    for node in graph.nodes():
-        quant = node.out.type.quant
-        if node.out.type.dtype in (DType.UINT8, DType.INT8) and quant is not None and quant.axis is None and quant.scale[0] == np.float32(1) and quant.zero_point[0] == 0:
-            found.append(Finding("warning", "uncalibrated", node.where.module or "<top>", f"scale 1 and zero point 0: was this module calibrated? ({node.where})"))
-    return found
+    message = "scale 1 and zero point 0: was this module calibrated?"
+    doubtful = [node for node in graph.nodes() if node.out.type.dtype in (DType.UINT8, DType.INT8) and node.out.type.quant == UNCALIBRATED]
+    return [Finding("warning", "uncalibrated", node.where.module or "<top>", f"{message} ({node.where})") for node in doubtful]
 
 
 __all__ = ["ExportedModel", "export"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -49,25 +48,18 @@ def weight_bytes(graph: Graph) -> dict[str, int]:
 def support_rows() -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
     """(PyTorch operator, lowering, on quantized tensors) for each that is lowered, and (file operator, onert, LiteRT) as measured."""
     from .lower import LOWERINGS
+    from .lower.registry import takes_quantized
 
-    lowered = [
-        (op, f"{entry.body.__module__.rpartition('.')[2]}.{entry.body.__name__}", "float island" if entry.island else "integers")
-        for op, entry in sorted(LOWERINGS.items())
-    ]
+    lowered = []
+    for op, entry in sorted(LOWERINGS.items()):
+        by = f"{entry.body.__module__.rpartition('.')[2]}.{entry.body.__name__}"
+        lowered.append((op, by, "float island" if entry.island else "yes" if takes_quantized(op) else "no"))
     tables = measured("onert"), measured("litert")
 
     def said(op: str) -> list[str]:
         return [", ".join(f"{scheme} {verdict}" for scheme, verdict in table.get(op, {}).items()) or "not measured" for table in tables]
 
     return lowered, [(op, *said(op)) for op in OPS]  # type: ignore[misc]
-
-
-def own_version() -> str:
-    """The installed version of torch2circle."""
-    try:
-        return version("torch2circle")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def columns(rows: Sequence[Sequence[str]], width: int | None) -> str:
@@ -82,7 +74,11 @@ def columns(rows: Sequence[Sequence[str]], width: int | None) -> str:
         if room < min(12, widths[-1]):
             return columns([row[:-1] for row in rows], width) if len(widths) > 2 else columns([[row[0]] for row in rows], None)
         rows = [(*row[:-1], row[-1] if len(row[-1]) <= room else "…" + row[-1][1 - room :]) for row in rows]
-    lines = ["  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(row, widths, rights, strict=True)) for row in rows]
+
+    def aligned(row: Sequence[str]) -> str:
+        return "  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(row, widths, rights, strict=True))
+
+    lines = [aligned(row) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -77,6 +77,8 @@ def _loading(command: F) -> F:
         click.option("--specialize", is_flag=True, help="Fix branches that depend on the input to the example's."),
         click.option("--io-layout", type=click.Choice(["torch", "nhwc"]), default="torch", show_default=True, help="Dimension order "
                      "of inputs and outputs of rank 4."),
+        click.option("--io-dtype", "io_dtypes", multiple=True, metavar="NAME=uint8|int8", help="Leave quantizing this input, or "
+                     "dequantizing this output, to the caller. Repeat for more."),
         click.option("--bias-overflow", type=click.Choice(["raise", "error"]), default="raise", show_default=True, help=raised),
     ]  # fmt: skip
     for option in reversed(options):
@@ -265,7 +267,15 @@ def _export(model: str, stage: Callable[[str], None], **loading: Any) -> Exporte
     args, kwargs = _example(shapes, sample)
     stage("load")
     loaded = load(model, trust_pickle=trust_pickle, state=state)
-    return export_model(loaded, args, kwargs, progress=stage, **loading)
+    io_dtypes = dict(_named(text) for text in loading.pop("io_dtypes"))
+    return export_model(loaded, args, kwargs, progress=stage, io_dtypes=io_dtypes, **loading)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, value = text.rpartition("=")
+    if not equals:
+        raise click.UsageError(f"--io-dtype takes NAME=uint8 or NAME=int8: {text}")
+    return name, value
 
 
 def _example(shapes: Sequence[str], sample: Path | None) -> tuple[tuple[Any, ...] | None, dict[str, Any] | None]:

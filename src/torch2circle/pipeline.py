@@ -15,11 +15,13 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from . import __version__, spec
+from .boundary import with_integer_io
 from .errors import Bug, WriteError
 from .format import save, to_bytes
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import program
 from .lower import Options, lower
+from .optimize import optimize
 from .record import Recording, record
 from .targets import Target, islands, legalize, target_for
 
@@ -36,6 +38,7 @@ def export(
     kwargs: Mapping[str, Any] | None = None,
     *,
     io_layout: str = "torch",
+    io_dtypes: Mapping[str, str] | None = None,
     bias_overflow: str = "raise",
     specialize: bool = False,
     progress: Progress | None = None,
@@ -47,6 +50,7 @@ def export(
         args: positional example inputs; None takes those the model itself fixes.
         kwargs: example inputs by name.
         io_layout: ``"torch"`` keeps NCHW inputs and outputs, ``"nhwc"`` makes those of rank 4 channels last.
+        io_dtypes: name of an input or output -> ``"uint8"`` or ``"int8"``: the caller quantizes it, with the scale in the file.
         bias_overflow: ``"raise"`` the weight scale of a channel whose bias does not fit int32, or ``"error"``.
         specialize: fix values that the model reads from its inputs to those of the example.
         progress: called with the name of each stage as it begins.
@@ -71,9 +75,10 @@ def export(
     recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize)
     tell("lower")
     lowered = lower(recording, Options(io_layout, bias_overflow))
-    _must_be_well_formed(lowered.graph)
-    findings = (*recording.findings, *lowered.findings, *_doubtful_scales(lowered.graph))
-    return ExportedModel(recording, lowered.graph, findings, lowered.corrected)
+    graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
+    _must_be_well_formed(graph)
+    findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))
+    return ExportedModel(recording, graph, findings, lowered.corrected)
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,16 @@ def drop_identity_reshape(node: Node) -> Replacement:
     return operand(node) if operand(node).type == node.out.type else None
 
 
+@rule("TRANSPOSE", "DEQUANTIZE", why="integers are a quarter of the bytes to move")
+def transpose_integers(node: Node, inner: Node) -> Replacement:
+    return emit("DEQUANTIZE", node.out.type, transpose(operand(inner), perm_of(node), node), like=node)
+
+
+@rule("RESHAPE", "DEQUANTIZE", why="the integers' scale is then known at the end, and reshapes of integers merge")
+def reshape_integers(node: Node, inner: Node) -> Replacement:
+    return emit("DEQUANTIZE", node.out.type, reshape(operand(inner), node.out.type.shape, node), like=node)
+
+
 @rule("FULLY_CONNECTED", "RESHAPE", "TRANSPOSE", why="permuting the weight's columns once is permuting the activation every time")
 def permute_weight_columns(node: Node, flatten: Node, moved: Node) -> Replacement:
     source, weight = operand(moved), operand(node, 1)
@@ -76,4 +86,13 @@ def permute_weight_columns(node: Node, flatten: Node, moved: Node) -> Replacemen
     return node.rebuilt(inputs=(flat, replace(weight, data=columns), node.inputs[2]), outputs=(replace(node.out, origin=None),)).out
 
 
-RULES = [merge_transposes, drop_identity_transpose, transpose_to_reshape, merge_reshapes, drop_identity_reshape, permute_weight_columns]
+RULES = [
+    merge_transposes,
+    drop_identity_transpose,
+    transpose_to_reshape,
+    merge_reshapes,
+    drop_identity_reshape,
+    transpose_integers,
+    reshape_integers,
+    permute_weight_columns,
+]

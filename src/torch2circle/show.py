@@ -11,7 +11,6 @@ from typing import Any
 from .format import Contents
 from .ir import Graph
 from .spec import OPS
-from .targets.base import measured
 
 
 def describe(contents: Contents, file: Path) -> dict[str, Any]:
@@ -49,6 +48,7 @@ def support_rows() -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str
     """(PyTorch operator, lowering, on quantized tensors) for each that is lowered, and (file operator, onert, LiteRT) as measured."""
     from .lower import LOWERINGS
     from .lower.registry import takes_quantized
+    from .targets.base import measured
 
     lowered = []
     for op, entry in sorted(LOWERINGS.items()):

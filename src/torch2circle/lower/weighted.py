@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arithmetic import Bias, quantize_bias, quantized, rescaled
 from ..errors import QuantizationError
 from ..ir import Array, Constant, DType, Type, Value
-from ..quant import Bias, Weights, array_of, constant_of, quantize_bias, quantized, rescaled
+from ..quant import Weights, array_of, constant_of
 from ..record import Ref
 from .context import Context, Perm
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..arithmetic import dequantized, quantized
 from ..ir import Array, Constant, DType, Node, Quant, Type, Value
 from ..optimize.engine import Replacement, Rule, emit, rule
 from ..optimize.layout import const, operand, reshape
-from ..quant import dequantized, quantized
 from ..spec import OPS, scheme
 
 EIGHT_BIT = (DType.INT8, DType.UINT8)

@@ -622,6 +622,15 @@ def test_an_exported_program_refuses_other_shapes_in_our_words() -> None:
     refused(program.module(), IMAGE[..., 1:], says="the model cannot run on these inputs")
 
 
+def test_assertions_of_an_exported_program_leave_no_call() -> None:
+    class Cast(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.to(torch.float16)
+
+    recording = record(torch.export.export(Cast().eval(), (X,)).module(), (X,))
+    assert ops(recording) == ["aten::to.dtype"]
+
+
 def test_a_traced_graph_knows_module_and_operator() -> None:
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 

@@ -269,6 +269,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
     def keep(self, func: Any, op: str, bound: Mapping[str, Any], result: Any, outs: Sequence[Tensor]) -> None:
+        if result is None:
+            return None  # an assertion
         if not outs or op in HOST_READS:
             return self.read_on_host(op, bound, result)
         if torch.Tag.dynamic_output_shape in func.tags and self.shape_varies(op, bound):

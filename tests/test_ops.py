@@ -38,9 +38,10 @@ def exported(case: Case) -> ExportedModel:
 def test_each_operator_computes_what_pytorch_does(case: Case, runtime: str) -> None:
     report = exported(case).verify(runtime)
     near = case.near if runtime in case.near.targets else EXACT
-    for c in (*report.operators, *report.outputs):
+    # end to end, a step of an operand may be two of a finer result
+    for c, steps in [*((c, near.lsb) for c in report.operators), *((c, 2 * near.lsb) for c in report.outputs)]:
         allowed = 0 if near.share == 1 else max(1, (1 - near.share) * c.size)  # in a small tensor, one is more than the share
-        assert c.lsb <= near.lsb, f"{c.op} {c.name} is off by {c.lsb} LSB, allowed: {near.lsb} ({near.reason})"
+        assert c.lsb <= steps, f"{c.op} {c.name} is off by {c.lsb} LSB, allowed: {steps} ({near.reason})"
         assert c.size - c.equal <= allowed, f"{c.op} {c.name}: {c.size - c.equal} of {c.size} differ, allowed: {allowed:g} ({near.reason})"
 
 

@@ -184,18 +184,20 @@ def _compare(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> lis
 def _compare_outputs(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
     compared = []
     for value, array, out in zip(graph.outputs, got, exported.recording.outputs, strict=True):
-        want = recorded(exported.recording, value) if value.origin is not None else _plain(exported.recording, out, array)
+        want = recorded(exported.recording, value) if value.origin is not None else _plain(exported.recording, out, value)
         compared.append(compare(value, array, want))
     return compared
 
 
-def _plain(recording: Recording, out: Any, like: Array) -> Array:
+def _plain(recording: Recording, out: Any, value: Value) -> Array:
     """An output without an origin of its own: PyTorch's tensor, which has the same elements in the same order."""
-    return array_of(recording.tensors[out.index] if isinstance(out, Ref) else out).reshape(like.shape)
+    return array_of(recording.tensors[out.index] if isinstance(out, Ref) else out).reshape(value.type.shape)
 
 
 def compare(value: Value, got: Array, want: Array) -> Comparison:
     """``got`` against ``want`` in steps of the value's scale; a float value behind a DEQUANTIZE has that one's."""
+    if got.shape != want.shape:  # numpy would broadcast one to the other
+        got = np.full(want.shape, np.nan)
     difference = np.abs(got.astype(np.float64) - want.astype(np.float64)) / _step(value, want)
     signal, noise = np.square(want.astype(np.float64)).sum(), np.square(got.astype(np.float64) - want.astype(np.float64)).sum()
     sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))

@@ -1,0 +1,534 @@
+"""Each rewrite where it fires, where it must not, and that it changes no number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import torch2circle
+from cases import CASES
+from evaluate import evaluate
+from torch2circle.errors import Bug
+from torch2circle.ir import Constant, DType, Graph, Node, Origin, Quant, Type, Value
+from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule
+from torch2circle.optimize.engine import emit
+from torch2circle.targets import TARGETS, rules
+
+F32, I8, U8, I32 = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32
+# Without a common divisor, so that no result lies half way between two integers.
+A, B, UNIT = Quant.per_tensor(0.0311713, 12), Quant.per_tensor(0.0469127, -3), Quant.per_tensor(1 / 256, 0)
+POOL = {"padding": "VALID", "filter_height": 1, "filter_width": 3, "stride_h": 1, "stride_w": 2, "fused_activation_function": "NONE"}
+CONV = {"padding": "VALID", "stride_h": 1, "stride_w": 1, "fused_activation_function": "NONE"}
+LINEAR = {"keep_num_dims": False, "fused_activation_function": "NONE"}
+NONE = {"fused_activation_function": "NONE"}
+MASKS = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
+
+
+# ---- tiny graphs
+
+
+def given(*shape: int, dtype: DType = F32, quant: Quant | None = None) -> Value:
+    """A graph input."""
+    return Value(Type(shape, dtype, quant), "x")
+
+
+def number(data: Any, dtype: DType = I32, quant: Quant | None = None) -> Value:
+    """A constant."""
+    array = np.asarray(data, dtype.numpy)
+    return Value(Type(array.shape, dtype, quant), "constant", data=Constant.of(array))
+
+
+def noise(*shape: int, dtype: DType = F32, quant: Quant | None = None) -> Value:
+    """A constant weight."""
+    rng = np.random.default_rng(7)
+    return number(rng.uniform(-2, 2, shape) if dtype is F32 else rng.integers(-100, 100, shape), dtype, quant)
+
+
+def node(op: str, type_: Type | Value, *inputs: Value, **attrs: Any) -> Value:
+    return emit(op, type_.type if isinstance(type_, Value) else type_, *inputs, **attrs)
+
+
+def graph(*outputs: Value) -> Graph:
+    reached = [v for n in Graph((), outputs, (), ()).nodes() for v in n.inputs if v is not None and v.node is None and v.data is None]
+    inputs = tuple(dict.fromkeys(reached))
+    return Graph(inputs, outputs, tuple(f"x{i}" for i in range(len(inputs))), tuple(f"y{i}" for i in range(len(outputs))))
+
+
+def transposed(x: Value, *perm: int) -> Value:
+    return node("TRANSPOSE", x.type.permute(perm), x, number(perm))
+
+
+def reshaped(x: Value, *shape: int) -> Value:
+    return node("RESHAPE", x.type.reshape(shape), x, number(shape), new_shape=list(shape))
+
+
+def dequantized(x: Value) -> Value:
+    return node("DEQUANTIZE", Type(x.type.shape, F32), x)
+
+
+def as_int8(x: Value, quant: Quant) -> Value:
+    return node("QUANTIZE", Type(x.type.shape, I8, quant), x)
+
+
+def conv(x: Value, weight: Value, bias: Value | None = None, out: Quant | None = None, **attrs: Any) -> Value:
+    """CONV_2D or, for a weight [1, H, W, C], DEPTHWISE_CONV_2D."""
+    depthwise = weight.type.shape[0] == 1
+    channels = weight.type.shape[3 if depthwise else 0]
+    shape = (x.type.shape[0], x.type.shape[1] - weight.type.shape[1] + 1, x.type.shape[2] - weight.type.shape[2] + 1, channels)
+    extra = {"depth_multiplier": 1} if depthwise else {}
+    bias = bias or (noise(channels) if x.type.quant is None else number([0] * channels))
+    op = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
+    return node(op, Type(shape, x.type.dtype, out), x, weight, bias, **{**CONV, **extra, **attrs})
+
+
+def linear(x: Value, weight: Value, bias: Value | None = None, out: Quant | None = None, **attrs: Any) -> Value:
+    units = weight.type.shape[0]
+    bias = bias or (noise(units) if x.type.quant is None else number([0] * units))
+    keep = x.type.rank > 2
+    rows = x.type.shape[:-1] if keep else (x.type.size // weight.type.shape[1],)
+    return node("FULLY_CONNECTED", Type((*rows, units), x.type.dtype, out), x, weight, bias, **{**LINEAR, "keep_num_dims": keep, **attrs})
+
+
+def per_channel(count: int, axis: int = 0) -> Quant:
+    return Quant(np.linspace(0.011, 0.057, count, dtype=np.float32), np.zeros(count, np.int64), axis)
+
+
+# ---- one example a rule
+
+
+@dataclass(frozen=True)
+class Example:
+    """``fires`` in as many ways as a rule matches, ``misses`` nearly match it; ``leaves`` are the operators afterwards."""
+
+    rule: Rule
+    fires: Callable[[], Graph]
+    misses: Sequence[Callable[[], Graph]]
+    leaves: str = ""
+
+
+def clean(name: str, op: str) -> Rule:
+    return next(r for r in RULES if (r.name, r.chain[0]) == (name, op))
+
+
+def relu(op: str, scale: float, zero_point: int, dtype: DType = U8) -> Callable[[], Graph]:
+    x = given(2, 3, dtype=dtype, quant=Quant.per_tensor(scale, zero_point))
+    return lambda: graph(node(op, x, x))
+
+
+def behind(op: str, producer: str, act: str = "NONE", out: Quant = A) -> Callable[[], Graph]:
+    """An activation behind an operator on int8."""
+    x, y = given(2, 3, dtype=I8, quant=B), given(2, 3, dtype=I8, quant=A)
+    made = node(producer, Type((2, 3), I8, A), x, y, fused_activation_function=act)
+    return lambda: graph(node(op, Type((2, 3), I8, out), made))
+
+
+def image(*shape: int) -> Value:
+    return given(*(shape or (2, 4, 5, 3)))
+
+
+def twice(inner: Value, outer: Callable[[Value], Value]) -> Graph:
+    """An operand that somebody else reads too."""
+    return graph(outer(inner), inner)
+
+
+def in_float(op: str, producer: Callable[[], Value], other: Any, **attrs: Any) -> Callable[[], Graph]:
+    def made() -> Graph:
+        x = producer()
+        return graph(node(op, x, x, number(other, F32), **{**NONE, **attrs}))
+
+    return made
+
+
+def requantizing(op: str, out: Quant, dtype: DType = U8) -> Graph:
+    """An operator that only moves integers, from ``A`` to ``out``."""
+    x = given(2, 4, 6, 3, dtype=dtype, quant=A)
+    shapes: dict[str, tuple[tuple[int, ...], Sequence[Value], dict[str, Any]]] = {
+        "MAX_POOL_2D": ((2, 4, 2, 3), [], POOL),
+        "SLICE": ((2, 4, 5, 3), [number([0, 0, 1, 0]), number([2, 4, 5, 3])], {}),
+        "STRIDED_SLICE": ((2, 4, 3, 3), [number([0, 0, 1, 0]), number([2, 4, 6, 3]), number([1, 1, 2, 1])], MASKS),
+        "GATHER": ((2, 4, 4, 3), [number([3, 0, 5, 5])], {"axis": 2, "batch_dims": 0}),
+        "PAD": ((2, 5, 8, 3), [number([[0, 0], [1, 0], [0, 2], [0, 0]])], {}),
+        "PADV2": ((2, 5, 8, 3), [number([[0, 0], [1, 0], [0, 2], [0, 0]]), number(77, dtype, A)], {}),
+        "RESHAPE": ((8, 18), [number([8, 18])], {"new_shape": [8, 18]}),
+        "TRANSPOSE": ((2, 3, 6, 4), [number([0, 3, 2, 1])], {}),
+    }
+    if op == "SPLIT":
+        parts = [Value(Type((2, 4, 3, 3), dtype, out), f"part{i}") for i in range(2)]
+        return graph(*Node.make("SPLIT", (number(2), x), parts, {"num_splits": 2}).outputs)
+    shape, others, attrs = shapes[op]
+    return graph(node(op, Type(shape, dtype, out), x, *others, **attrs))
+
+
+def in_int8(op: str) -> Graph:
+    """An operator of the islands on int8."""
+    x, y = given(2, 4, 6, 3, dtype=I8, quant=A), given(2, 4, 6, 3, dtype=I8, quant=Quant.per_tensor(0.02, -128))
+    if op == "STRIDED_SLICE":
+        return requantizing(op, A, I8)
+    if op == "MEAN":
+        return graph(node(op, Type((2, 6), I8, B), x, number([1, 3]), keep_dims=False))
+    if op in ("HARD_SWISH", "LOGISTIC", "TANH", "SOFTMAX"):
+        return graph(node(op, Type(x.type.shape, I8, B), x, **({"beta": 1.0} if op == "SOFTMAX" else {})))
+    return graph(node(op, Type(x.type.shape, I8, B), x, node("ADD", y, y, number(30, I8, A), **NONE), **NONE))
+
+
+def flattened(perm: tuple[int, ...], weight: Value | None = None, flat: tuple[int, ...] = (2, 60)) -> Graph:
+    x = image(*(np.array([2, 4, 5, 3])[np.argsort(perm)]))
+    units = weight or noise(7, flat[1])
+    return graph(linear(reshaped(transposed(x, *perm), *flat), units))
+
+
+def island_of(op: str) -> str:
+    operands = "DEQUANTIZE ADD DEQUANTIZE" if op in ("DIV", "MAXIMUM", "MINIMUM", "SUB") else "DEQUANTIZE"
+    return f"{operands} {op} QUANTIZE"
+
+
+AFFINE, SYMMETRIC = Quant.per_tensor(0.0171, 9), Quant.per_tensor(0.0171, 0)
+IN_F32, IN_I8 = (lambda: image(), lambda: given(2, 4, 5, 3, dtype=I8, quant=A))
+ISLANDS = {op: next(r for r in rules.island(lambda node: False, [op])) for op in rules.ISLANDS}
+LOOKUPS = {op: rules.lookup(op) for op in rules.FUNCTIONS}
+
+
+def one_byte(op: str, dtype: DType, out: DType | None = None) -> Graph:
+    x = given(5, 7, dtype=dtype, quant=None if dtype is F32 else A)
+    return graph(node(op, Type((5, 7), out or dtype, None if (out or dtype) is F32 else B), x))
+
+
+def weighted_in_int8(op: str, quant: Quant) -> Graph:
+    if op == "FULLY_CONNECTED":
+        return graph(linear(given(5, 4, dtype=I8, quant=A), noise(3, 4, dtype=I8, quant=quant), out=B))
+    return graph(conv(IN_I8(), noise(*((1 if op.startswith("DEPTH") else 3), 2, 2, 3), dtype=I8, quant=quant), out=B))
+
+
+def in_float_alone(op: str) -> Graph:
+    """The same operator without integers."""
+    (out,) = in_int8(op).outputs
+    assert out.node is not None
+    bare = [v if v.type.quant is None else given(*v.type.shape) for v in out.node.inputs if v is not None]
+    return graph(node(op, Type(out.type.shape, F32), *bare, **out.node.attrs))
+
+
+EXAMPLES = [
+    Example(
+        clean("merge_transposes", "TRANSPOSE"),
+        lambda: graph(transposed(transposed(image(), 0, 3, 1, 2), 3, 1, 0, 2)),
+        [lambda: twice(transposed(image(), 0, 3, 1, 2), lambda x: transposed(x, 3, 1, 0, 2))],
+        "TRANSPOSE",
+    ),
+    Example(
+        clean("drop_identity_transpose", "TRANSPOSE"),
+        lambda: graph(transposed(image(), 0, 1, 2, 3)),
+        [lambda: graph(transposed(image(2, 2), 1, 0))],
+    ),
+    Example(
+        clean("transpose_to_reshape", "TRANSPOSE"),
+        lambda: graph(transposed(image(2, 1, 5, 1), 0, 3, 2, 1)),
+        [lambda: graph(transposed(image(2, 1, 5, 1), 2, 1, 0, 3)), lambda: graph(transposed(image(2, 1), 0, 1))],
+        "RESHAPE",
+    ),
+    Example(
+        clean("merge_reshapes", "RESHAPE"),
+        lambda: graph(reshaped(reshaped(image(), 8, 15), 3, 40)),
+        [lambda: twice(reshaped(image(), 8, 15), lambda x: reshaped(x, 3, 40))],
+        "RESHAPE",
+    ),
+    Example(
+        clean("drop_identity_reshape", "RESHAPE"),
+        lambda: graph(reshaped(image(), 2, 4, 5, 3)),
+        [lambda: graph(reshaped(image(), 2, 5, 4, 3))],
+    ),
+    Example(
+        clean("transpose_integers", "TRANSPOSE"),
+        lambda: graph(transposed(dequantized(IN_I8()), 0, 3, 1, 2)),
+        [
+            lambda: twice(dequantized(IN_I8()), lambda x: transposed(x, 0, 3, 1, 2)),
+            lambda: graph(dequantized(transposed(IN_I8(), 0, 3, 1, 2))),
+        ],
+        "TRANSPOSE DEQUANTIZE",
+    ),
+    Example(
+        clean("reshape_integers", "RESHAPE"),
+        lambda: graph(reshaped(dequantized(IN_I8()), 8, 15)),
+        [lambda: twice(dequantized(IN_I8()), lambda x: reshaped(x, 8, 15)), lambda: graph(dequantized(reshaped(IN_I8(), 8, 15)))],
+        "RESHAPE DEQUANTIZE",
+    ),
+    Example(
+        clean("permute_weight_columns", "FULLY_CONNECTED"),
+        lambda: flattened((0, 3, 1, 2)),
+        [
+            lambda: flattened((3, 0, 1, 2), flat=(3, 40)),
+            lambda: flattened((0, 3, 1, 2), flat=(4, 30)),
+            lambda: flattened((0, 3, 1, 2), weight=given(7, 60)),
+        ],
+        "RESHAPE FULLY_CONNECTED",
+    ),
+    Example(clean("_drop", "RELU"), relu("RELU", 0.1, 0), [relu("RELU", 0.1, 1), relu("RELU", 0.1, 0, I8)]),
+    Example(clean("_drop", "RELU6"), relu("RELU6", 6 / 255, 0), [relu("RELU6", 6.1 / 255, 0), relu("RELU6", 6 / 255, 1)]),
+    Example(
+        clean("_fuse", "RELU"),
+        behind("RELU", "ADD"),
+        [behind("RELU", "ADD", act="RELU6"), behind("RELU", "ADD", out=B), behind("RELU", "MAXIMUM")],
+        "ADD",
+    ),
+    Example(
+        clean("_fuse", "RELU6"),
+        behind("RELU6", "MUL"),
+        [behind("RELU6", "MUL", act="RELU"), behind("RELU6", "MUL", out=B), behind("RELU6", "MINIMUM")],
+        "MUL",
+    ),
+    Example(
+        clean("fold_factor", "MUL"),
+        in_float("MUL", lambda: conv(image(), noise(1, 2, 2, 3)), [[[[0.5, -2, 3]]]], fused_activation_function="RELU"),
+        [
+            in_float("MUL", lambda: conv(image(2, 4, 4, 3), noise(3, 2, 2, 3)), [[[1], [2], [3]]]),  # along the width, of equal size
+            in_float("MUL", lambda: conv(image(), noise(3, 2, 2, 3), fused_activation_function="RELU"), [0.5, -2, 3]),
+            lambda: twice(conv(image(), noise(3, 2, 2, 3)), lambda x: node("MUL", x, x, number([1, 2, 3], F32), **NONE)),
+            in_float("MUL", lambda: node("ADD", image(), image(), image(), **NONE), [0.5, -2, 3]),
+            in_float("MUL", lambda: conv(image(), given(3, 2, 2, 3)), [0.5, -2, 3]),
+        ],
+        "DEPTHWISE_CONV_2D",
+    ),
+    Example(
+        clean("fold_offset", "ADD"),
+        in_float("ADD", lambda: linear(image(5, 4), noise(3, 4)), [0.5, -2, 3], fused_activation_function="RELU6"),
+        [
+            in_float("ADD", lambda: linear(image(3, 4), noise(3, 4)), [[0.5], [-2], [3]]),  # along the rows, of equal size
+            in_float("ADD", lambda: linear(image(5, 4), noise(3, 4), fused_activation_function="RELU"), [0.5, -2, 3]),
+            in_float("ADD", lambda: linear(image(5, 4), noise(3, 4), given(3)), [0.5, -2, 3]),
+        ],
+        "FULLY_CONNECTED",
+    ),
+    Example(
+        clean("drop_round_trip", "QUANTIZE"),
+        lambda: graph(as_int8(dequantized(given(2, 3, dtype=I8, quant=A)), A)),
+        [
+            lambda: graph(as_int8(dequantized(given(2, 3, dtype=I8, quant=A)), B)),
+            lambda: graph(as_int8(dequantized(given(2, 3, dtype=U8, quant=A)), A)),
+        ],
+    ),
+    # -- of the targets
+    Example(
+        rules.per_channel_linear_as_conv,
+        lambda: graph(linear(given(5, 4, dtype=I8, quant=A), noise(3, 4, dtype=I8, quant=per_channel(3)), out=B)),
+        [lambda: graph(linear(given(5, 4, dtype=I8, quant=A), noise(3, 4, dtype=I8, quant=SYMMETRIC), out=B))],
+        "RESHAPE CONV_2D RESHAPE",
+    ),
+    Example(
+        rules.linear_on_a_matrix,
+        lambda: graph(linear(image(2, 5, 4), noise(3, 4))),
+        [lambda: graph(linear(image(5, 4), noise(3, 4)))],
+        "RESHAPE FULLY_CONNECTED RESHAPE",
+    ),
+    Example(
+        rules.mean_then_reshape,
+        lambda: graph(node("MEAN", Type((2, 4), F32), image(), number([2, 3]), keep_dims=False)),
+        [
+            lambda: graph(node("MEAN", Type((2, 3), F32), image(), number([1, 2]), keep_dims=False)),
+            lambda: graph(node("MEAN", Type((2, 4, 1, 1), F32), image(), number([2, 3]), keep_dims=True)),
+            lambda: graph(node("MEAN", Type((2, 4), F32), image(2, 4, 5), number([2]), keep_dims=False)),
+        ],
+        "MEAN RESHAPE",
+    ),
+    Example(
+        rules.grouped_conv_as_many,
+        lambda: graph(conv(given(2, 4, 5, 6, dtype=I8, quant=A), noise(9, 2, 2, 2, dtype=I8, quant=per_channel(9)), out=B)),
+        [lambda: graph(conv(given(2, 4, 5, 2, dtype=I8, quant=A), noise(9, 2, 2, 2, dtype=I8, quant=per_channel(9)), out=B))],
+        "SPLIT CONV_2D CONV_2D CONV_2D CONCATENATION",
+    ),
+    *(
+        Example(
+            r,
+            lambda r=r: requantizing(r.chain[0], B),
+            [lambda r=r: requantizing(r.chain[0], A)],
+            f"{r.chain[0]} QUANTIZE{' QUANTIZE' * (r.chain[0] == 'SPLIT')}",
+        )
+        for r in rules.move_then_requantize
+    ),
+    Example(
+        rules.requantize_before_joining,
+        lambda: graph(node("CONCATENATION", Type((4, 3), I8, B), *(given(2, 3, dtype=I8, quant=q) for q in (A, B)), axis=0, **NONE)),
+        [lambda: graph(node("CONCATENATION", Type((4, 3), I8, B), *(given(2, 3, dtype=I8, quant=B) for _ in "ab"), axis=0, **NONE))],
+        "QUANTIZE CONCATENATION",
+    ),
+    Example(
+        rules.requantize_through_float,
+        lambda: one_byte("QUANTIZE", I8),
+        [lambda: one_byte("QUANTIZE", F32, I8), lambda: one_byte("QUANTIZE", U8, I8)],
+        "DEQUANTIZE QUANTIZE",
+    ),
+    Example(
+        rules.strided_slice_as_gather,
+        lambda: requantizing("STRIDED_SLICE", A),
+        [
+            lambda: graph(node("STRIDED_SLICE", Type((1, 2), F32), image(2, 4), number([0, 0]), number([1, 4]), number([1, 2]), **MASKS)),
+            lambda: graph(
+                node(
+                    "STRIDED_SLICE",
+                    Type((1, 2), U8, A),
+                    given(2, 4, dtype=U8, quant=A),
+                    number([0, 0]),
+                    number([2, 4]),
+                    number([2, 2]),
+                    **MASKS,
+                )
+            ),
+        ],
+        "GATHER",
+    ),
+    *(
+        Example(
+            r,
+            lambda op=op: one_byte(op, U8),
+            [lambda op=op: one_byte(op, I8), lambda op=op: one_byte(op, F32, U8 if op == "QUANTIZE" else F32)],
+            "RESHAPE CAST GATHER RESHAPE",
+        )
+        for op, r in LOOKUPS.items()
+    ),
+    Example(
+        rules.hard_swish_as_products,
+        lambda: graph(node("HARD_SWISH", image(), image())),
+        [lambda: one_byte("HARD_SWISH", U8)],
+        "ADD MUL MUL",
+    ),
+    Example(
+        rules.average_pool_as_depthwise,
+        lambda: graph(node("AVERAGE_POOL_2D", Type((2, 4, 2, 3), I8, A), IN_I8(), **POOL)),
+        [
+            lambda: graph(node("AVERAGE_POOL_2D", Type((2, 4, 3, 3), I8, A), IN_I8(), **{**POOL, "padding": "SAME"})),
+            lambda: graph(node("AVERAGE_POOL_2D", Type((2, 4, 2, 3), F32), image(), **POOL)),
+        ],
+        "DEPTHWISE_CONV_2D",
+    ),
+    *(
+        Example(
+            rules.affine_weight_in_uint8(op),
+            lambda op=op: weighted_in_int8(op, AFFINE),
+            [
+                lambda op=op: weighted_in_int8(op, SYMMETRIC),
+                lambda op=op: weighted_in_int8(op, per_channel(3, 3 if op.startswith("DEPTH") else 0)),
+            ],
+            f"QUANTIZE {op} QUANTIZE",
+        )
+        for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    ),
+    *(Example(r, lambda op=op: in_int8(op), [lambda op=op: in_float_alone(op)], island_of(op)) for op, r in ISLANDS.items()),
+]
+
+
+EACH = pytest.mark.parametrize("example", [pytest.param(e, id=f"{e.rule.name}-{e.rule.chain[0]}") for e in EXAMPLES])
+
+
+def same(one: Graph, other: Graph) -> None:
+    """Floats may differ by the rounding of a constant that was folded; integers by nothing."""
+    for before, after in zip(evaluate(one), evaluate(other), strict=True):
+        assert before.dtype == after.dtype
+        near = 1e-5 if before.dtype == np.float32 else 0
+        np.testing.assert_allclose(after, before, rtol=near, atol=near)
+
+
+@EACH
+def test_a_rule_fires_and_changes_no_number(example: Example) -> None:
+    before, fired = example.fires(), Counter[str]()
+    after = rewrite(before, [example.rule], fired)
+    assert fired == {example.rule.name: 1}
+    assert " ".join(n.op for n in after.nodes()) == example.leaves
+    assert [v.type for v in after.outputs] == [v.type for v in before.outputs]
+    same(before, after)
+
+
+@EACH
+def test_a_rule_leaves_alone_what_nearly_matches(example: Example) -> None:
+    for miss in example.misses:
+        before, fired = miss(), Counter[str]()
+        after = rewrite(before, [example.rule], fired)
+        assert not fired
+        assert str(after) == str(before)
+
+
+def test_an_island_is_not_made_of_what_the_runtime_runs() -> None:
+    for op in rules.ISLANDS:
+        fired = Counter[str]()
+        rewrite(in_int8(op), rules.island(lambda node: True, [op]), fired)
+        assert not fired
+
+
+def test_every_rule_has_an_example() -> None:
+    used = {(r.name, r.chain) for r in [*RULES, *(r for target in TARGETS.values() for r in target.rules)]}
+    assert used == {(e.rule.name, e.rule.chain) for e in EXAMPLES}
+
+
+# ---- the engine
+
+
+@rule("RELU", why="wrong")
+def wrong(node: Node) -> Value:
+    return emit("RELU", replace(node.out.type, shape=(7,)), *node.inputs)
+
+
+@rule("RELU", why="there")
+def there(node: Node) -> Value:
+    return emit("RELU6", node.out.type, *node.inputs)
+
+
+@rule("RELU6", why="and back")
+def back(node: Node) -> Value:
+    return emit("RELU", node.out.type, *node.inputs)
+
+
+def test_a_rule_that_changes_a_type_is_a_bug() -> None:
+    with pytest.raises(Bug, match=r"rule wrong changed float32\[2,3\] to float32\[7\]"):
+        rewrite(graph(node("RELU", image(2, 3), image(2, 3))), [wrong])
+
+
+def test_rules_that_undo_each_other_are_a_bug() -> None:
+    with pytest.raises(Bug, match="do not settle"):
+        rewrite(graph(node("RELU", image(2, 3), image(2, 3))), [there, back])
+
+
+def test_a_new_result_takes_over_name_and_origin() -> None:
+    x = image(2, 3)
+    old = Node.make("RELU", (x,), (Value(x.type, "layer", origin=Origin(5, (1, 0))),)).out
+    (out,) = rewrite(graph(old), [there]).outputs
+    assert (out.node.op if out.node else "", out.name, out.origin) == ("RELU6", "layer", Origin(5, (1, 0)))
+
+
+def test_an_older_value_keeps_its_name_and_origin() -> None:
+    x = image(2, 3)
+    first = Node.make("TANH", (x,), (Value(x.type, "first", origin=Origin(5, (0, 1))),)).out
+    second = Node.make("TRANSPOSE", (first, number([0, 1])), (Value(x.type, "second", origin=Origin(6, (0, 1))),)).out
+    (out,) = optimize(graph(second)).outputs
+    assert (out.name, out.origin) == ("first", Origin(5, (0, 1)))
+
+
+def test_a_producer_read_twice_is_not_replaced() -> None:
+    x = image(2, 3)
+    made = node("ADD", x, x, x, **NONE)
+    g = graph(node("RELU", x, made), node("MUL", x, made, made, **NONE))
+    assert str(optimize(g)) == str(g)
+
+
+def test_graphs_of_targets_are_settled() -> None:
+    """Writing a graph twice must not change it: no rule matches what the rules left."""
+    for case in CASES[::7]:
+        model, args = case.make()
+        exported = torch2circle.export(model, args)
+        for name in ("onert", "litert"):
+            fired = Counter[str]()
+            rewrite(exported.for_target(name), [*RULES, *TARGETS[name].rules], fired)
+            assert not fired, f"{case.id} for {name}"
+
+
+def test_optimizing_changes_no_number() -> None:
+    """All rules at once, on a network that gives each of the layout rules something to do."""
+    x = image(2, 5, 6, 3)
+    first = node("RELU", (c := conv(x, noise(3, 2, 2, 3))), c)
+    scaled = node("MUL", first, first, number([1, 2, 3], F32), **NONE)
+    moved = transposed(transposed(transposed(scaled, 0, 3, 1, 2), 0, 2, 3, 1), 0, 3, 1, 2)
+    g = graph(linear(reshaped(moved, 2, 60), noise(7, 60)))
+    after = optimize(g)
+    assert [n.op for n in after.nodes()] == ["CONV_2D", "MUL", "RESHAPE", "FULLY_CONNECTED"]
+    same(g, after)

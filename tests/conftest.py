@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -20,6 +21,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         golden = [item for item in items if "golden" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=[item for item in items if item not in golden])
         items[:] = golden
+
+
+@pytest.fixture(autouse=True)
+def _engine() -> None:
+    """PyTorch's quantized engine is global: no test may see another test's."""
+    torch.backends.quantized.engine = "fbgemm"
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..ir import Value
 from ..quant import Weights
-from .context import Context
+from .context import Context, reshaped
 from .registry import Order, lowers
-from .weighted import weighted
+from .weighted import weight_and_bias, weighted
 
 
 @lowers("quantized::linear", order=Order.PLAIN, ignores=("Y_scale_i", "Y_zero_point_i"), act="NONE")
@@ -31,4 +31,9 @@ def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
         return real.relu() if act == "RELU" else real
 
     attrs = {"fused_activation_function": act, "keep_num_dims": x.type.rank > 2}
-    return weighted(c, "FULLY_CONNECTED", x, weights, (0, 1), documented, **attrs)
+    if x.type.rank > 1:
+        return weighted(c, "FULLY_CONNECTED", x, weights, (0, 1), documented, **attrs)
+    row = reshaped(c, x, (1, x.type.size))  # the operator has no form for a vector
+    weight, bias, _ = weight_and_bias(c, row, weights, (0, 1))
+    made = c.emit_as(c.out_type().reshape((1, *c.out_shape)), "FULLY_CONNECTED", row, weight, bias, **attrs)
+    return c.emit("RESHAPE", made, c.const(list(c.out_shape), "shape"), new_shape=list(c.out_shape))

@@ -1,18 +1,19 @@
-"""Nested tables as a flatbuffer, by the facts of the schema. The only module that needs ``flatbuffers``."""
+"""Nested tables as a flatbuffer, by the facts of the schema.
+
+It is laid out from front to back, a table and then what it refers to, because references point forwards. Only the list of
+where a table's fields are stands before it, once for all tables that have the same.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import operator
-from collections.abc import Callable, Iterator, Mapping
+import struct
+from collections.abc import Mapping
 from typing import Any, Final
 
-import flatbuffers
 import numpy as np
-from flatbuffers import number_types as numbers
 
 from ..errors import Bug
-from .facts import ENUMS, STORAGE, TABLES, UNIONS, Field
+from .facts import ENUMS, STORAGE, TABLES, UNIONS
 
 Table = Mapping[str, Any]
 """A table: field name -> number, string, sequence, enum member's name, table, or (table name, table) for a union."""
@@ -20,11 +21,9 @@ Table = Mapping[str, Any]
 LATER: Final = object()
 """Stands for data that is written behind the flatbuffer."""
 
-_FLAGS: Final[dict[str, Any]] = {
-    "bool": numbers.BoolFlags, "byte": numbers.Int8Flags, "ubyte": numbers.Uint8Flags, "ushort": numbers.Uint16Flags,
-    "int": numbers.Int32Flags, "uint": numbers.Uint32Flags, "long": numbers.Int64Flags, "ulong": numbers.Uint64Flags,
-    "float": numbers.Float32Flags,
-}  # fmt: skip
+_CODES: Final = {"bool": "?", "byte": "b", "ubyte": "B", "ushort": "H", "int": "i", "uint": "I", "long": "q", "ulong": "Q", "float": "f"}
+_NUMBERS: Final = {kind: struct.Struct("<" + code) for kind, code in _CODES.items()}
+_LENGTH: Final = _NUMBERS["uint"]  # and a reference's form, too
 
 
 class Packer:
@@ -35,76 +34,88 @@ class Packer:
     """
 
     def __init__(self) -> None:
-        self.builder = flatbuffers.Builder(1 << 16)
+        self.out = bytearray()
         self.holes: list[int] = []
+        self._vtables: dict[bytes, int] = {}
 
     def finish(self, model: Table, identifier: str) -> bytes:
-        self.builder.Finish(self.table("Model", model), file_identifier=identifier.encode())
-        head = bytes(self.builder.Output())
-        self.holes = [len(head) - from_end for from_end in self.holes]
-        return head
+        self.out += bytes(4) + identifier.encode()
+        self._refer(0, "Model", model)
+        return bytes(self.out)
 
     def table(self, name: str, values: Table) -> int:
-        fields = TABLES[name]
-        # A table's parts must be complete before it is begun.
-        ready = {}
-        for key, value in values.items():
-            with _typed(name, key, value):
-                ready[key] = self.part(fields[key].type, value)
-        self.builder.StartObject(1 + max((field.slot for field in fields.values()), default=-1))
-        self.builder.ForceDefaults(name == "OperatorCode")  # onert crashes without deprecated_builtin_code, also where it is 0
-        for key, value in ready.items():
-            with _typed(name, key, values[key]):
-                self.add(fields[key], values[key], value)
-        return int(self.builder.EndObject())
+        """Append a table and all that it refers to; return where it is."""
+        fields, items, key = TABLES[name], values.items(), ""
+        own: dict[int, bytes] = {}  # what stands in the table itself, by slot
+        references: list[tuple[str, str, Any]] = []
+        try:
+            for key, value in items:
+                slot, kind, default = fields[key]
+                if number := _NUMBERS.get(STORAGE.get(kind, kind)):
+                    packed = number.pack(ENUMS[kind][value] if kind in ENUMS else value)
+                    if packed != number.pack(default) or name == "OperatorCode":  # onert crashes without deprecated_builtin_code
+                        own[slot] = packed
+                    continue
+                if kind in UNIONS:
+                    own[slot - 1] = _NUMBERS["ubyte"].pack(UNIONS[kind][value[0]])
+                    kind, value = value
+                own[slot] = bytes(4)  # until the position is known
+                references.append((key, kind, value))
+            position, places = self._place(own)
+            for key, kind, value in references:
+                self._refer(position + places[fields[key].slot], kind, value)
+        except (TypeError, ValueError, KeyError, AttributeError, OverflowError, struct.error) as error:
+            raise Bug(f"{name}.{key} is of type {fields[key].type}, not: {values[key]!r}") from error
+        return position
 
-    def part(self, kind: str, value: Any) -> Any:
-        """The offset of what is stored by reference; what is stored in the table is passed on."""
+    def _place(self, own: Mapping[int, bytes]) -> tuple[int, dict[int, int]]:
+        """Append the table itself; return where it is and, by slot, where in it each field is."""
+        places, content = {}, bytearray(4)
+        for slot in sorted(own, key=lambda slot: (-len(own[slot]), slot)):
+            content += bytes(-len(content) % len(own[slot]))
+            places[slot] = len(content)
+            content += own[slot]
+        slots = range(max(own, default=-1) + 1)
+        vtable = struct.pack(f"<{2 + len(slots)}H", 4 + 2 * len(slots), len(content), *(places.get(slot, 0) for slot in slots))
+        if vtable not in self._vtables:
+            self._vtables[vtable] = self._align(4)
+            self.out += vtable
+        position = self._align(max(4, *map(len, own.values())) if own else 4)
+        struct.pack_into("<i", content, 0, position - self._vtables[vtable])
+        self.out += content
+        return position, places
+
+    def _refer(self, hole: int, kind: str, value: Any) -> None:
+        """Append a part, and make the reference at ``hole`` point to it."""
         if value is LATER:
-            return value
-        if kind == "string":
-            return self.builder.CreateString(value)
+            self.holes.append(hole)
+            return
         if kind in TABLES:
-            return self.table(kind, value)
-        if kind in UNIONS:
-            return self.table(*value)
-        return self.vector(kind[1:-1], value) if kind.startswith("[") else value
-
-    def add(self, field: Field, given: Any, value: Any) -> None:
-        if value is LATER:
-            self.builder.PrependUint32(0)
-            self.builder.Slot(field.slot)
-            self.holes.append(self.builder.Offset())
-        elif field.type in ENUMS:
-            self.builder.PrependSlot(_FLAGS[STORAGE[field.type]], field.slot, ENUMS[field.type][value], field.default)
-        elif field.type in _FLAGS:
-            self.builder.PrependSlot(_FLAGS[field.type], field.slot, _exact(field.type)(value), field.default)
+            position = self.table(kind, value)
         else:
-            if field.type in UNIONS:
-                self.builder.PrependUint8Slot(field.slot - 1, UNIONS[field.type][given[0]], 0)
-            self.builder.PrependUOffsetTRelativeSlot(field.slot, value, 0)
+            position = self._string(value) if kind == "string" else self._vector(kind[1:-1], value)
+        _LENGTH.pack_into(self.out, hole, position - hole)
 
-    def vector(self, kind: str, values: Any) -> int:
-        kind = STORAGE.get(kind, kind)
-        if kind in _FLAGS:
-            dtype = numbers.to_numpy_type(_FLAGS[kind])
-            checked = isinstance(values, np.ndarray) and values.dtype == dtype  # per-channel scales: thousands of numbers
-            return int(self.builder.CreateNumpyVector(values if checked else np.array([*map(_exact(kind), values)], dtype)))
-        offsets = [self.table(kind, value) for value in values]
-        self.builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            self.builder.PrependUOffsetTRelative(offset)
-        return int(self.builder.EndVector())
+    def _string(self, value: str) -> int:
+        position = self._vector("ubyte", value.encode())
+        self.out += b"\0"
+        return position
 
+    def _vector(self, kind: str, values: Any) -> int:
+        number = _NUMBERS.get(STORAGE.get(kind, kind))
+        position = self._align(8, 4)  # the elements behind the length may be of 8 bytes
+        self.out += _LENGTH.pack(len(values))
+        if number is None:
+            self.out += bytes(4 * len(values))
+            for i, value in enumerate(values, start=1):
+                self._refer(position + 4 * i, kind, value)
+        elif isinstance(values, np.ndarray) and values.dtype == number.format:  # per-channel scales: thousands of numbers
+            self.out += values.tobytes()
+        else:
+            self.out += struct.pack(f"<{len(values)}{number.format[1:]}", *values)
+        return position
 
-def _exact(kind: str) -> Callable[[Any], Any]:
-    """Conversion to a Python number, refusing a float where an integer is due."""
-    return {"bool": bool, "float": float}.get(kind, operator.index)
-
-
-@contextlib.contextmanager
-def _typed(table: str, key: str, value: Any) -> Iterator[None]:
-    try:
-        yield
-    except (TypeError, ValueError, OverflowError, KeyError) as error:
-        raise Bug(f"{table}.{key} is of type {TABLES[table][key].type}, not: {value!r}") from error
+    def _align(self, to: int, ahead: int = 0) -> int:
+        """Pad, so that what comes ``ahead`` bytes further on is at a multiple of ``to``; return the position reached."""
+        self.out += bytes(-(len(self.out) + ahead) % to)
+        return len(self.out)

@@ -1,21 +1,21 @@
 """Write a graph as a Circle or TFLite file.
 
 A file is a small flatbuffer that describes the graph, followed by the constants. The description is built in memory with an
-empty reference in each buffer table; then the constants go to the sink one at a time, and at the end the references are
-filled in. So memory does not grow with the model. Offsets in a flatbuffer are unsigned and point forwards, hence data
-behind the description is as good as data within it.
+empty reference in each buffer table; then the constants go to the sink one after the other, and at the end the description
+with the references filled in. So memory does not grow with the model. Offsets in a flatbuffer are unsigned and point
+forwards, hence data behind the description is as good as data within it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
 import os
 import secrets
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -32,7 +32,7 @@ VERSIONS: Final = {"CIR0": 0, "TFL3": 3}
 
 SIZE_LIMIT: Final = 2**31 - 1
 ALIGNMENT: Final = 16
-CHUNK: Final = 1 << 20
+CHUNK: Final = 1 << 16
 
 
 def to_bytes(graph: Graph, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> bytes:
@@ -47,7 +47,7 @@ def save(graph: Graph, path: str | os.PathLike[str], *, identifier: str, metadat
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        with open(part, "xb") as sink:
+        with open(part, "x+b") as sink:
             write(graph, sink, identifier=identifier, metadata=metadata)
             sink.flush()
             os.fsync(sink.fileno())
@@ -70,19 +70,22 @@ def _advice(error: OSError) -> str:
 
 
 def write(graph: Graph, sink: BinaryIO, *, identifier: str, metadata: Mapping[str, bytes] = {}, description: str = "torch2circle") -> None:
-    """Write the file to ``sink``, which is empty and can seek, and leave it at the end.
+    """Write the file to ``sink``, which is empty and can seek and be read, and leave it at the end.
 
     The bytes depend on the arguments alone.
     """
     constants = [value for value in graph.values() if value.data is not None]
     packer = Packer()
-    head = packer.finish(_model(graph, constants, identifier, metadata, description), identifier)
+    head = bytearray(packer.finish(_model(graph, constants, identifier, metadata, description), identifier))
     _check_size(len(head), constants, metadata)
-    sink.write(head)
-    positions = _write_data(sink, len(head), [*(_elements(value) for value in constants), *(iter([data]) for data in metadata.values())])
+    behind = _Behind(sink, len(head))
+    # map() holds no constant while it makes the next one, which a loop's variable would
+    blobs: Iterator[Any] = chain(map(_elements, constants), metadata.values())
+    positions = list(map(behind.put, blobs))
     for hole, position in zip(packer.holes, positions, strict=True):
-        sink.seek(hole)
-        sink.write(struct.pack("<I", position - hole))
+        struct.pack_into("<I", head, hole, position - hole)
+    sink.seek(0)
+    sink.write(head)
     sink.seek(0, os.SEEK_END)
 
 
@@ -186,42 +189,38 @@ def _check_size(head: int, constants: list[Value], metadata: Mapping[str, bytes]
         raise WriteError(f"the file would be over 2 GiB, the most that the format holds: {total:,} bytes", hint=hint)
 
 
-def _elements(value: Value) -> Iterator[bytes | memoryview]:
-    """A constant's bytes, little endian, in chunks."""
+def _elements(value: Value) -> memoryview:
+    """A constant's bytes, little endian."""
     array = value.array()
     wanted = value.type.dtype.numpy
     if array.shape != value.type.shape or array.dtype != wanted:
         raise Bug(f"constant {value.name} is {array.dtype}{list(array.shape)}, its type says {value.type}")
-    flat = np.ascontiguousarray(array, wanted.newbyteorder("<")).reshape(-1).view(np.uint8).data
-    for start in range(0, len(flat), CHUNK):
-        yield flat[start : start + CHUNK]
+    return np.ascontiguousarray(array, wanted.newbyteorder("<")).reshape(-1).view(np.uint8).data
 
 
-def _write_data(sink: BinaryIO, end: int, blobs: list[Iterator[Any]]) -> list[int]:
-    """Write each blob as an aligned byte vector, equal ones once; return where the vectors are."""
-    known: dict[tuple[bytes, int], int] = {}
-    positions = []
-    for blob in blobs:
-        padding = -(end + 4) % ALIGNMENT
-        position = end + padding
-        sink.seek(end)
-        sink.write(bytes(padding + 4))
-        digest, length = _write_chunks(sink, blob)
-        first = known.setdefault((digest, length), position)
-        if first == position:
-            sink.seek(position)
-            sink.write(struct.pack("<I", length))
-            end = position + 4 + length
-        positions.append(first)
-    sink.truncate(end)  # cuts off a last blob that turned out to be known
-    return positions
+class _Behind:
+    """Aligned byte vectors behind the description, equal ones once."""
 
+    def __init__(self, sink: BinaryIO, end: int) -> None:
+        self.sink, self.end = sink, end
+        self.alike: dict[tuple[int, bytes], list[int]] = {}  # length and first bytes -> where such vectors are
 
-def _write_chunks(sink: BinaryIO, chunks: Iterator[Any]) -> tuple[bytes, int]:
-    """In a function of its own, so that the last chunk does not keep its array alive while the next one is loaded."""
-    digest, length = hashlib.sha256(), 0
-    for chunk in chunks:
-        sink.write(chunk)
-        digest.update(chunk)
-        length += len(chunk)
-    return digest.digest(), length
+    def put(self, data: memoryview | bytes) -> int:
+        """Write ``data`` unless it is there already; return where it is."""
+        alike = self.alike.setdefault((len(data), bytes(data[:1024])), [])
+        for position in alike:
+            if self.holds(position, data):
+                return position
+        padding = -(self.end + 4) % ALIGNMENT
+        position = self.end + padding
+        self.sink.seek(self.end)
+        self.sink.write(bytes(padding) + struct.pack("<I", len(data)))
+        self.sink.write(data)
+        self.end = position + 4 + len(data)
+        alike.append(position)
+        return position
+
+    def holds(self, position: int, data: memoryview | bytes) -> bool:
+        """Whether the vector there, of the same length, is equal: read back in parts."""
+        self.sink.seek(position + 4)
+        return all(self.sink.read(len(part)) == part for part in (bytes(data[i : i + CHUNK]) for i in range(0, len(data), CHUNK)))

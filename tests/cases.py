@@ -211,6 +211,12 @@ def assigned(x: Tensor, y: Tensor) -> Tensor:
     return x
 
 
+def zeroed(x: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, 1:3] = 0
+    return x
+
+
 def row_assigned(x: Tensor, y: Tensor) -> Tensor:
     x = x.clone()
     x[:, 2] = y
@@ -380,6 +386,7 @@ CASES = [
     Case("cat.relu", lambda: ints(lambda a, b: Q.cat_relu([a, b], 1, 0.0273113, 20), (2, 5, 7, 3), (2, 4, 7, 3))),
     Case("cat.equal_scales", lambda: ints(lambda a: Q.cat([a, torch.relu(a)], 1, 0.0311713, 112), (2, 5, 7, 3))),
     Case("cat.int8", lambda: ints(lambda a, b: Q.cat([a, b], 1, 0.0513371, -12), (2, 5, 7, 3), (2, 4, 7, 3), dtype=torch.qint8)),
+    Case("cat.aten", lambda: ints(lambda a: torch.cat([a, torch.relu(a[:, 1:])], 1), (2, 5, 7, 3))),
     Case("cat.three", lambda: ints(lambda a, b, c: Q.cat([a, b, c], 1, 0.0513371, 116), (2, 5, 7, 3), (2, 4, 7, 3), (2, 1, 7, 3))),
     Case("cat.residual", lambda: eager(Residual("cat"), NCHW), WEIGHTED),
     Case("float.cat", lambda: floating(lambda a, b: torch.cat([a, b], 1), (2, 5, 7, 3), (2, 4, 7, 3))),
@@ -398,10 +405,14 @@ CASES = [
     Case("hardsigmoid.int8", lambda: ints(F.hardsigmoid, (2, 5, 7, 3), dtype=torch.qint8)),
     Case("sigmoid", lambda: ints(torch.sigmoid, (2, 5, 7, 3))),
     Case("sigmoid.int8", lambda: ints(torch.sigmoid, (2, 5, 7, 3), dtype=torch.qint8)),
+    Case("sigmoid.scale", lambda: ints(lambda a: Q.sigmoid(a, 0.0041137, 2), (2, 5, 7, 3))),
+    Case("sigmoid.scale_fixed", lambda: ints(lambda a: Q.sigmoid(a, 1 / 256, 0), (2, 5, 7, 3))),
     Case("tanh", lambda: ints(torch.tanh, (2, 5, 7, 3))),
     Case("tanh.int8", lambda: ints(torch.tanh, (2, 5, 7, 3), dtype=torch.qint8)),
     Case("softmax", lambda: ints(lambda a: Q.softmax(a, -1, 1 / 256, 0), (31, 17))),
     Case("softmax.rank4", lambda: ints(lambda a: Q.softmax(a, 3, 1 / 256, 0), (2, 5, 7, 13))),
+    Case("softmax.scale", lambda: ints(lambda a: Q.softmax(a, -1, 0.0031137, 4), (31, 17))),
+    Case("softmax.int8", lambda: ints(lambda a: Q.softmax(a, -1, 1 / 256, -128), (31, 17), dtype=torch.qint8)),
     Case("float.relu", lambda: floating(nn.ReLU(), (2, 5, 7, 3))),
     Case("float.relu6", lambda: floating(nn.ReLU6(), (2, 5, 7, 3))),
     Case("float.relu6_aten", lambda: floating(lambda a: torch.ops.aten.relu6(2 * a), (2, 5, 7, 3))),
@@ -450,6 +461,7 @@ CASES = [
     Case("float.adaptive_irregular", lambda: floating(nn.AdaptiveAvgPool2d((3, 4)), (2, 5, 7, 9)), FLOAT),
     Case("float.mean", lambda: floating(lambda a: a.mean((1, 3)), (2, 5, 7, 3)), FLOAT),
     Case("float.mean_keepdim", lambda: floating(lambda a: a.mean((-1, 1), keepdim=True), (2, 5, 7, 3)), FLOAT),
+    Case("float.mean_all", lambda: floating(lambda a: torch.ops.aten.mean.dim(a, None, False), (2, 5, 3)), FLOAT),
     Case("float.mean_spatial_behind_conv", lambda: floating(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: a.mean((2, 3)))), NCHW), FLOAT),
     Case("float.mean_width_behind_conv", lambda: floating(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: a.mean(3))), NCHW), FLOAT),
     # -- views
@@ -480,6 +492,7 @@ CASES = [
     Case("slice.step", lambda: ints(lambda a: a[:, :, 1::2], (2, 5, 7, 3))),
     Case("slice.step_two_axes", lambda: ints(lambda a: a[:, :, ::2, 1::3], (2, 5, 7, 11))),
     Case("slice.negative", lambda: ints(lambda a: a[:, -3:-1], (2, 5, 7, 3))),
+    Case("slice.empty", lambda: floating(lambda a: a[:, 2:2], (2, 5))),
     Case("slice.int8", lambda: ints(lambda a: a[:, :, 1::2], (2, 5, 7, 3), dtype=torch.qint8)),
     Case("slice.behind_conv", lambda: eager(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: a[:, 1:4, ::2])), NCHW), WEIGHTED),
     Case("select", lambda: ints(lambda a: a[:, 2], (2, 5, 7, 3))),
@@ -522,6 +535,7 @@ CASES = [
     Case("inplace.input", lambda: floating(lambda a: a.add_(1), (2, 5, 7, 3))),
     Case("inplace.slice", lambda: floating(assigned, (2, 5, 7, 3), (2, 2, 7, 3))),
     Case("inplace.row", lambda: floating(row_assigned, (2, 5, 7, 3), (2, 7, 3))),
+    Case("inplace.zeros", lambda: floating(zeroed, (2, 5, 7, 3))),
     Case("inplace.view", lambda: floating(view_written, (2, 5, 7, 3))),
     Case("inplace.transpose", lambda: floating(transpose_written, (2, 5, 7, 3))),
     Case("inplace.seen_by_a_view", lambda: floating(halves_written, (2, 5, 7, 3))),

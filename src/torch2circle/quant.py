@@ -13,7 +13,7 @@ from .errors import QuantizationError, UnsupportedUse
 from .ir import Array, Constant, DType, Quant, Type, Where
 
 _DTYPES = {
-    torch.float32: DType.FLOAT32, torch.float16: DType.FLOAT16, torch.int8: DType.INT8, torch.uint8: DType.UINT8,
+    torch.float32: DType.FLOAT32, torch.float16: DType.FLOAT16,
     torch.int16: DType.INT16, torch.int32: DType.INT32, torch.int64: DType.INT64, torch.bool: DType.BOOL,
     torch.quint8: DType.UINT8, torch.qint8: DType.INT8, torch.qint32: DType.INT32,
 }  # fmt: skip
@@ -27,7 +27,7 @@ def type_of(tensor: torch.Tensor, where: Where = Where()) -> Type:
     """
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
-        raise UnsupportedUse("dtype", str(tensor.dtype), ", ".join(d.value for d in DType), where=where)
+        raise UnsupportedUse("dtype", str(tensor.dtype), ", ".join(str(d).removeprefix("torch.") for d in _DTYPES), where=where)
     return Type(tuple(tensor.shape), dtype, _quant_of(tensor, where) if tensor.is_quantized else None)
 
 

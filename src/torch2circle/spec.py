@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from .ir import DType, Finding, Graph, Node, Value
 
 SHORT = {
@@ -21,6 +23,7 @@ SHORT = {
 class Op:
     """``inputs``: least and most operands. ``moves``: the integers pass through, so all quantization should be equal.
 
+    ``fixed``: the scale of an 8-bit result and its zero point, counted from the lowest integer, that the kernels take for granted.
     ``versions``: scheme -> operator version, where it is not the rule (2 with int8 operands, else 1).
     """
 
@@ -28,6 +31,7 @@ class Op:
     inputs: tuple[int, int] = (1, 1)
     moves: bool = False
     weighted: bool = False
+    fixed: tuple[float, int] | None = None
     versions: Mapping[str, int] | None = None
 
 
@@ -51,9 +55,9 @@ OPS: dict[str, Op] = {
     "RELU": Op(),
     "RELU6": Op(),
     "HARD_SWISH": Op("HardSwishOptions", versions=_ONE),
-    "LOGISTIC": Op(),
-    "TANH": Op(),
-    "SOFTMAX": Op("SoftmaxOptions"),
+    "LOGISTIC": Op(fixed=(1 / 256, 0)),
+    "TANH": Op(fixed=(1 / 128, 128)),
+    "SOFTMAX": Op("SoftmaxOptions", fixed=(1 / 256, 0)),
     "CONCATENATION": Op("ConcatenationOptions", (1, 10_000), moves=True),
     "SPLIT": Op("SplitOptions", (2, 2), moves=True),
     "SLICE": Op("SliceOptions", (3, 3), moves=True),
@@ -74,7 +78,7 @@ def scheme(node: Node) -> str:
 
     Weighted operators give activation/weight with ``pc`` or ``pt``; ``+requant`` marks an operator that moves
     integers between unequal quantizations; ``+grouped`` a convolution whose filter sees a part of the channels; ``+affine`` a
-    weight whose zero point is not in the middle (uint8 per tensor may have any).
+    weight whose zero point is not in the middle (uint8 per tensor may have any); ``+rescaled`` a result that has not the fixed scale.
     """
     first = _data_input(node)
     x, out = SHORT[first.type.dtype], SHORT[node.out.type.dtype]
@@ -86,6 +90,7 @@ def scheme(node: Node) -> str:
         key += "+affine" if _affine(weight) else ""
         return key + ("+grouped" if node.op == "CONV_2D" and weight.type.shape[3] != first.type.shape[3] else "")
     key = x if x == out else f"{x}->{out}"
+    key += "+rescaled" if _is_rescaled(node) else ""
     return key + ("+requant" if OPS[node.op].moves and _requantizes(node, first) else "")
 
 
@@ -126,6 +131,14 @@ def _affine(weight: Value) -> bool:
     if quant is None or (weight.type.dtype is DType.UINT8 and quant.axis is None):
         return False
     return bool((quant.zero_point != (128 if weight.type.dtype is DType.UINT8 else 0)).any())
+
+
+def _is_rescaled(node: Node) -> bool:
+    fixed, quant = OPS[node.op].fixed, node.out.type.quant
+    if fixed is None or quant is None or node.out.type.dtype not in (DType.INT8, DType.UINT8):
+        return False
+    lowest = np.iinfo(node.out.type.dtype.numpy).min
+    return (float(quant.scale[0]), int(quant.zero_point[0]) - lowest) != fixed
 
 
 def _requantizes(node: Node, first: Value) -> bool:

@@ -13,6 +13,7 @@ from .registry import Order, lowers
 @lowers("aten::relu6", op="RELU6")
 @lowers("quantized::relu6", op="RELU6")
 @lowers("aten::sigmoid", op="LOGISTIC")
+@lowers("quantized::sigmoid", op="LOGISTIC")
 @lowers("aten::tanh", op="TANH")
 @lowers("aten::hardswish", op="HARD_SWISH")
 @lowers("quantized::hardswish", op="HARD_SWISH")

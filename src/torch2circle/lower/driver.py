@@ -74,6 +74,8 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     placed = [builder.place(leaf) for leaf in tensors]
     order = _common_order(lowering.order, placed)
     c = Context(builder, call, order)
+    if lowering.order is Order.LAST:
+        c.only(len(order) == 4, "number of dimensions", len(order), "4: batch, channels, height, width")
     island = lowering.island and any(p.value.type.quant for p in placed)
     if island:
         c = _FloatContext(builder, call, order)

@@ -60,4 +60,4 @@ def quantized_cat_relu(c: Context, x: Sequence[Value], dim: int) -> Value:
 
 @lowers("aten::cat")
 def cat(c: Context, x: Sequence[Value], dim: int) -> Value:
-    return c.emit("CONCATENATION", *x, axis=c.axis(dim), fused_activation_function="NONE")
+    return c.emit("CONCATENATION", *_operands(c, *x), axis=c.axis(dim), fused_activation_function="NONE")

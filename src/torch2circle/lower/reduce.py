@@ -110,7 +110,7 @@ def averages(c: Context, x: Value, rows: Sequence[Window], columns: Sequence[Win
     cells = [(r, q) for r in rows for q in columns]
     c.only(
         len(cells) * h * w <= LARGEST_MATRIX,
-        "irregular windows of",
+        "number of irregular windows",
         f"{h}x{w} pixels to {len(rows)}x{len(columns)}",
         "at most 4 M products",
     )

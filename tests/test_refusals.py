@@ -1,0 +1,167 @@
+"""What cannot be exported is refused in the user's words: never a crash, a bug report or wrong numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import torch2circle
+from cases import NCHW, PAIR, Call, Made, PerChannelMinMaxObserver, Q, Weighted, assigned, eager, floating, inputs, ints
+from torch2circle.errors import RecordError, TargetError, UnsupportedOps, UnsupportedUse, UserError
+
+AFFINE_CHANNELS = PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_affine)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """``says`` is part of the message; with a ``target`` the export succeeds, and writing for that target is refused."""
+
+    id: str
+    make: Callable[[], Made]
+    error: type[UserError]
+    says: str
+    target: str = ""
+
+
+def typed(function: Callable[..., Tensor], *dtypes: torch.dtype) -> Made:
+    return Call(function).eval(), tuple(torch.ones(2, 3, dtype=dtype) for dtype in dtypes)
+
+
+def by_channel(x: Tensor) -> Tensor:
+    scales, zeros = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0, 1, 2])
+    return torch.quantize_per_channel(x, scales, zeros, 1, torch.quint8).dequantize()
+
+
+REFUSALS = [
+    # -- operators without a lowering
+    Refusal("conv1d", lambda: floating(nn.Conv1d(3, 5, 3), (2, 3, 9)), UnsupportedOps, "aten::conv1d x1"),
+    Refusal("conv_transpose2d", lambda: floating(nn.ConvTranspose2d(3, 5, 3), NCHW), UnsupportedOps, "aten::conv_transpose2d.input x1"),
+    Refusal("leaky_relu", lambda: eager(nn.LeakyReLU(), NCHW), UnsupportedOps, "(nearest: quantized::linear_relu"),
+    Refusal("batch_norm_of_integers", lambda: eager(nn.BatchNorm2d(3), NCHW), UnsupportedOps, "quantized::batch_norm2d x1"),
+    Refusal("gelu", lambda: floating(nn.GELU(), (2, 3)), UnsupportedOps, "aten::gelu x1"),
+    Refusal("lstm", lambda: (nn.LSTM(3, 5).eval(), inputs([(2, 1, 3)])), UnsupportedOps, "aten::lstm.input x1"),
+    Refusal("layer_norm", lambda: floating(nn.LayerNorm(3), (2, 3)), UnsupportedOps, "aten::layer_norm x1"),
+    Refusal("expand", lambda: floating(lambda a: a.expand(4, 3), (1, 3)), UnsupportedOps, "aten::expand x1"),
+    Refusal("assign_broadcast", lambda: floating(assigned, (2, 5, 7, 3), (7, 3)), UnsupportedOps, "aten::expand x1"),
+    Refusal("to_float", lambda: typed(lambda a: a.float() * 2, torch.int64), UnsupportedOps, "aten::to.dtype x1"),
+    Refusal("quantized_by_channel", lambda: floating(by_channel, (2, 3)), UnsupportedOps, "aten::quantize_per_channel x1"),
+    Refusal("two_at_once", lambda: floating(lambda a: a.exp().sum(1), (2, 3)), UnsupportedOps, "2 operator(s) without a lowering"),
+    # -- arguments
+    Refusal("conv.unbatched", lambda: floating(nn.Conv2d(3, 5, 3), (3, 9, 11)), UnsupportedUse, "number of dimensions of aten::conv2d"),
+    Refusal(
+        "conv.reflect", lambda: floating(nn.Conv2d(3, 5, 3, padding=1, padding_mode="reflect"), NCHW), UnsupportedUse, "mode of aten::pad"
+    ),
+    Refusal("conv.weight_from_input", lambda: floating(F.conv2d, NCHW, (5, 3, 3, 3)), UnsupportedUse, "a tensor computed from an input"),
+    Refusal(
+        "convolution.transposed",
+        lambda: floating(Weighted(torch.convolution, (3, 3, 2, 2), [1, 1], [0, 0], [1, 1], True, [0, 0], 1), NCHW),
+        UnsupportedUse,
+        "transposed of aten::convolution not supported: True",
+    ),
+    Refusal(
+        "convolution.1d",
+        lambda: floating(Weighted(torch.convolution, (5, 3, 3), [1], [0], [1], False, [0], 1), (2, 3, 9)),
+        UnsupportedUse,
+        "number of dimensions of aten::convolution not supported: 3",
+    ),
+    Refusal("linear.weight_from_input", lambda: floating(F.linear, (2, 3), (5, 3)), UnsupportedUse, "weight of aten::linear"),
+    Refusal("hardtanh", lambda: floating(nn.Hardtanh(), (2, 3)), UnsupportedUse, "(-1.0, 1.0)"),
+    Refusal("softmax.dim", lambda: floating(nn.Softmax(1), (2, 3, 4)), UnsupportedUse, "dim of aten::softmax.int not supported: 1"),
+    Refusal("max_pool.dilation", lambda: floating(nn.MaxPool2d(2, dilation=2), NCHW), UnsupportedUse, "dilation of aten::max_pool2d"),
+    Refusal("max_pool.unbatched", lambda: floating(nn.MaxPool2d(2), (3, 8, 9)), UnsupportedUse, "number of dimensions of aten::max_pool2d"),
+    Refusal("avg_pool.unbatched", lambda: floating(nn.AvgPool2d(2), (3, 8, 9)), UnsupportedUse, "number of dimensions of aten::avg_pool2d"),
+    Refusal(
+        "adaptive.unbatched",
+        lambda: floating(nn.AdaptiveAvgPool2d(1), (3, 8, 9)),
+        UnsupportedUse,
+        "aten::adaptive_avg_pool2d not supported: 3",
+    ),
+    Refusal("adaptive.huge", lambda: floating(nn.AdaptiveAvgPool2d((50, 51)), (1, 3, 64, 64)), UnsupportedUse, "64x64 pixels to 50x51"),
+    Refusal(
+        "batch_norm.no_statistics",
+        lambda: floating(nn.BatchNorm2d(3, track_running_stats=False), NCHW),
+        UnsupportedUse,
+        "training of aten::batch_norm",
+    ),
+    Refusal("pad.reflect", lambda: floating(lambda a: F.pad(a, (1, 1), mode="reflect"), (2, 3, 5)), UnsupportedUse, "mode of aten::pad"),
+    Refusal("pad.negative", lambda: floating(lambda a: F.pad(a, (-1, 1)), (2, 3, 5)), UnsupportedUse, "padding of aten::pad"),
+    Refusal(
+        "slice_scatter.step",
+        lambda: floating(lambda a, b: torch.slice_scatter(a + 1, b, 1, 0, 5, 2), (2, 5), (2, 3)),
+        UnsupportedUse,
+        "step of aten::slice_scatter not supported: 2",
+    ),
+    # -- element types
+    Refusal("float64", lambda: typed(lambda a: a * 2, torch.float64), UnsupportedUse, "dtype not supported: torch.float64"),
+    Refusal("bfloat16", lambda: typed(torch.relu, torch.bfloat16), UnsupportedUse, "dtype not supported: torch.bfloat16"),
+    Refusal("uint8_without_scale", lambda: typed(torch.relu, torch.uint8), UnsupportedUse, "dtype not supported: torch.uint8"),
+    Refusal("mean_in_float64", lambda: floating(lambda a: a.mean(1, dtype=torch.float64), (2, 3)), UnsupportedUse, "torch.float64"),
+    Refusal("promoted.add", lambda: typed(torch.add, torch.float32, torch.int64), UnsupportedUse, "operand type of aten::add.Tensor"),
+    Refusal("promoted.number", lambda: typed(lambda a: a + 0.5, torch.int64), UnsupportedUse, "operand type of aten::add.Tensor"),
+    Refusal(
+        "promoted.cat",
+        lambda: typed(lambda a, b: torch.cat([a, b]), torch.float32, torch.int64),
+        UnsupportedUse,
+        "operand type of aten::cat",
+    ),
+    # -- behaviour
+    Refusal("train_mode", lambda: (nn.BatchNorm2d(3).train(), inputs([NCHW])), RecordError, "train mode"),
+    Refusal("random", lambda: floating(lambda a: a + torch.rand(3), (2, 3)), RecordError, "draws random numbers: aten::rand"),
+    Refusal("branch", lambda: floating(lambda a: a if a.sum() > 0 else -a, (2, 3)), RecordError, "its path may differ for other inputs"),
+    Refusal("shape_from_data", lambda: floating(lambda a: a[a > 0], (2, 3)), RecordError, "depends on the data: aten::index.Tensor"),
+    Refusal("assign_integers", lambda: ints(assigned, (2, 5, 7, 3), (2, 2, 7, 3)), RecordError, "a part of a quantized tensor"),
+    Refusal("cannot_run", lambda: ints(torch.sub, *PAIR), RecordError, "the model cannot run on these inputs: NotImplementedError"),
+    # -- targets
+    Refusal("float16.onert", lambda: typed(torch.relu, torch.float16), TargetError, "RELU (f16: unknown)", "onert"),
+    Refusal("float16.litert", lambda: typed(torch.relu, torch.float16), TargetError, "RELU (f16: unknown)", "litert"),
+    Refusal("int64.onert", lambda: typed(lambda a: a[:, 1:], torch.int64), TargetError, "SLICE (i64: refused)", "onert"),
+    Refusal(
+        "int32_activation",
+        lambda: floating(lambda a: torch.quantize_per_tensor(a, 0.1, 0, torch.qint32).dequantize(), (2, 3)),
+        TargetError,
+        "QUANTIZE (f32->i32: unknown)",
+        "litert",
+    ),
+    Refusal(
+        "affine_channels.onert", lambda: eager(nn.Conv2d(3, 5, 3), NCHW, weight=AFFINE_CHANNELS), TargetError, "u8/u8pc+affine", "onert"
+    ),
+    Refusal(
+        "affine_channels.litert", lambda: eager(nn.Conv2d(3, 5, 3), NCHW, weight=AFFINE_CHANNELS), TargetError, "i8/i8pc+affine", "litert"
+    ),
+]
+
+
+@pytest.mark.parametrize("refusal", [pytest.param(r, id=r.id) for r in REFUSALS])
+def test_what_cannot_be_exported_is_refused(refusal: Refusal) -> None:
+    model, args = refusal.make()
+    if refusal.target:
+        exported = torch2circle.export(model, args)
+        with pytest.raises(refusal.error) as raised:
+            exported.for_target(refusal.target)
+    else:
+        with pytest.raises(refusal.error) as raised:
+            torch2circle.export(model, args)
+    assert type(raised.value) is refusal.error
+    assert refusal.says in raised.value.message
+    assert "\n" not in str(raised.value.hint or "")
+
+
+def test_ids_are_unique() -> None:
+    ids = [refusal.id for refusal in REFUSALS]
+    assert len(ids) == len(set(ids))
+
+
+def test_scalars_of_quantized_tensors_are_named() -> None:
+    """What ``FloatFunctional.add_scalar`` becomes."""
+    model, args = ints(lambda a: Q.add_scalar(a, 0.5), (2, 3))
+    with pytest.raises(UnsupportedOps) as raised:
+        torch2circle.export(model, args)
+    ((op, count, where, near),) = raised.value.missing
+    assert (op, count) == ("quantized::add_scalar", 1)
+    assert where.file.endswith("test_refusals.py")
+    assert "quantized::add_relu" in near

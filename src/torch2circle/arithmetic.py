@@ -85,3 +85,9 @@ def quantized(real: Array, type_: Type) -> Array:
     q = np.rint(real.astype(np.float64) / np.float64(type_.quant.scale[0])) + type_.quant.zero_point[0]
     result: Array = np.clip(q, info.min, info.max).astype(type_.dtype.numpy)
     return result
+
+
+def moved_by_128(q: Array, dtype: DType) -> Array:
+    """int8 as uint8, 128 larger, or the other way round: both flip the top bit."""
+    result: Array = q.view(dtype.numpy) ^ np.array(0x80, np.uint8).view(dtype.numpy)
+    return result

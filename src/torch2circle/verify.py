@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import runtimes
+from .arithmetic import moved_by_128
 from .errors import MissingRuntime, VerifyFailed
 from .format import read, save
 from .ir import Array, Graph, Value, Where
@@ -172,8 +173,7 @@ def _as_stored(array: Array, value: Value) -> Array:
     assert value.origin is not None
     array = array.transpose(value.origin.order)
     if array.dtype != value.type.dtype.numpy:
-        shift = 128 if value.type.dtype.numpy == np.uint8 else -128
-        array = (array.astype(np.int16) + shift).astype(value.type.dtype.numpy)
+        array = moved_by_128(array, value.type.dtype)
     return np.array(array, order="C")  # np.ascontiguousarray would make a scalar a vector of one
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
-import numpy as np
-
+from ..arithmetic import moved_by_128
 from ..errors import TargetError
 from ..ir import DType, Finding, Graph, Node, Type, Value
 from ..optimize import RULES as CLEANING
@@ -99,7 +98,7 @@ def _converted(value: Value, dtype: DType) -> Value:
     type_ = value.type
     if type_.dtype not in EIGHT_BIT or type_.quant is None or type_.dtype is dtype:
         return value
-    data = value.data and value.data.map(lambda a: (a.astype(np.int16) + _shift(dtype)).astype(dtype.numpy))
+    data = value.data and value.data.map(lambda q: moved_by_128(q, dtype))
     return replace(value, type=_moved(type_, dtype), data=data)
 
 

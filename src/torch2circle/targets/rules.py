@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..arithmetic import dequantized, quantized
+from ..arithmetic import dequantized, moved_by_128, quantized
 from ..ir import Array, Constant, DType, Node, Quant, Type, Value
 from ..optimize.engine import Replacement, Rule, emit, rule
 from ..optimize.layout import const, operand, reshape
@@ -229,7 +229,7 @@ def _as_uint8(type_: Type) -> Type:
 
 def _constant_as_uint8(value: Value) -> Value:
     assert value.data is not None
-    return replace(value, type=_as_uint8(value.type), data=value.data.map(lambda a: (a.astype(np.int16) + 128).astype(np.uint8)))
+    return replace(value, type=_as_uint8(value.type), data=value.data.map(lambda q: moved_by_128(q, DType.UINT8)))
 
 
 def island(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:

@@ -261,7 +261,9 @@ def test_a_bias_that_overflows(fails: Fails, tmp_path: Path) -> None:
     with pytest.raises(errors.QuantizationError, match=r"does not fit int32 .* in 1 channel.*: 2"):
         torch2circle.export(model, (IMAGE,), bias_overflow="error")
     exported = torch2circle.export(model, (IMAGE,))
-    assert [finding.code for finding in exported.findings if finding.severity == "warning"] == ["bias-overflow"]
+    warned = {finding.code for finding in exported.findings if finding.severity == "warning"}
+    # FBGEMM's own kernel overflows on a bias of 1e9, too, when it converts its float sum
+    assert warned == {"bias-overflow", "kernel-overflow"}
     saved(model, tmp_path)
     fails(errors.QuantizationError, "model.pt", *INPUT, "--bias-overflow", "error", says="does not fit int32")
 

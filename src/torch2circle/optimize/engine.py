@@ -35,7 +35,7 @@ class Rule:
 
 def rule(*chain: str, why: str) -> Callable[[Callable[..., Replacement]], Rule]:
     """Make a rule of a function; ``"*"`` in ``chain`` matches any operator."""
-    return lambda apply: Rule(apply.__name__, chain, apply, why)
+    return lambda apply: Rule(apply.__name__.strip("_"), chain, apply, why)
 
 
 def rewrite(graph: Graph, rules: Iterable[Rule], fired: Counter[str] | None = None) -> Graph:

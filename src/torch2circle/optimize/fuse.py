@@ -25,24 +25,24 @@ def represents(value: Value, low: float, high: float) -> bool:
     return bool(ends[0] >= low - quant.scale[0] / 2 and ends[1] <= high + quant.scale[0] / 2)
 
 
-def _drop(node: Node) -> Replacement:
+def _drop_activation(node: Node) -> Replacement:
     x = operand(node)
     return x if x.type == node.out.type and represents(x, *ACTIVATIONS[node.op]) else None
 
 
-drop_relu = rule("RELU", why="the integers of the operand hold no negative number")(_drop)
-drop_relu6 = rule("RELU6", why="the integers of the operand hold only 0 to 6")(_drop)
+drop_relu = rule("RELU", why="the integers of the operand hold no negative number")(_drop_activation)
+drop_relu6 = rule("RELU6", why="the integers of the operand hold only 0 to 6")(_drop_activation)
 
 
-def _fuse(node: Node, producer: Node) -> Replacement:
+def _fuse_activation(node: Node, producer: Node) -> Replacement:
     """The same quantization on both sides: then clamping before or after storing the integer is the same."""
     if producer.op not in FUSING or producer.attrs.get("fused_activation_function") != "NONE" or producer.out.type != node.out.type:
         return None
     return producer.rebuilt(attrs={**producer.attrs, "fused_activation_function": node.op}, outputs=(replace(node.out, origin=None),)).out
 
 
-fuse_relu = rule("RELU", "*", why="the producer clamps for nothing")(_fuse)
-fuse_relu6 = rule("RELU6", "*", why="the producer clamps for nothing")(_fuse)
+fuse_relu = rule("RELU", "*", why="the producer clamps for nothing")(_fuse_activation)
+fuse_relu6 = rule("RELU6", "*", why="the producer clamps for nothing")(_fuse_activation)
 
 
 @rule("MUL", "*", why="a factor a channel is part of the weights")

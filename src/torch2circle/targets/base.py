@@ -27,7 +27,8 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 
 @dataclass(frozen=True)
 class Target:
-    """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict."""
+    """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
+    ``max_rank``: the most dimensions a tensor may have."""
 
     name: str
     identifier: str
@@ -36,9 +37,12 @@ class Target:
     eight_bit: DType
     table: Mapping[str, Mapping[str, str]]
     rules: Sequence[Rule] = ()
+    max_rank: int = 99
 
     def verdict(self, node: Node) -> str:
         """``exact``, ``1lsb``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured."""
+        if any(v is not None and v.type.rank > self.max_rank for v in (*node.inputs, *node.outputs)):
+            return f"more than {self.max_rank} dimensions"
         return self.table.get(node.op, {}).get(scheme(node), "unknown")
 
     def runs(self, node: Node) -> bool:

@@ -8,7 +8,7 @@ from ..ir import DType
 from . import rules
 from .base import Target, measured
 
-_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"))
+_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6)
 
 ONERT = replace(
     _BARE,

@@ -235,7 +235,7 @@ def _constant_as_uint8(value: Value) -> Value:
 def island(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:
     """DEQUANTIZE -> float operator -> QUANTIZE for 8-bit operators the runtime does not execute: what PyTorch itself computes there."""
 
-    def wrapped(node: Node) -> Replacement:
+    def through_float(node: Node) -> Replacement:
         if node.out.type.quant is None or runs(node):
             return None
         inputs = [v if v is None or v.type.quant is None else emit("DEQUANTIZE", _float(v.type), v, like=node) for v in node.inputs]
@@ -243,7 +243,7 @@ def island(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:
         inner = Node.make(node.op, inputs, outs, node.attrs, node.where)
         return [emit("QUANTIZE", old.type, new, name=old.name, like=node) for old, new in zip(node.outputs, inner.outputs, strict=True)]
 
-    return [rule(op, why="the runtime has this operator in float only")(wrapped) for op in ops]
+    return [rule(op, why="the runtime has this operator in float only")(through_float) for op in ops]
 
 
 def _float(type_: Type) -> Type:

@@ -1,6 +1,7 @@
 """What an export costs, as ratios that hold on any machine: ``python tools/bench.py --model resnet50 --json``.
 
 The yardstick is what no exporter can do without: one recorded forward pass, and writing as many bytes as the file has.
+``ratio_first`` is of first calls in a new process, as a user's are; ``ratio`` of later ones, when PyTorch's forward pass takes a fraction.
 ``ratio_to_floor`` counts in, too, that PyTorch unpacks the packed weights once.
 """
 
@@ -126,45 +127,47 @@ def status(key: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def extra_memory(what: str, saved: Path, example: Path, path: Path) -> float:
-    """Highest resident memory during ``what``, less what the process with the loaded model already had, in MiB."""
+def first_call(what: str, saved: Path, example: Path, path: Path) -> tuple[float, float]:
+    """Highest resident memory during ``what`` less what the process with the loaded model already had, in MiB; and its seconds.
+
+    It is the first call of the process, as it is for a user: PyTorch prepares its kernels then. Imports are not counted.
+    """
+    import torch2circle.pipeline
     from torch2circle.loading import load
 
+    assert torch2circle.pipeline
     zoo().torchvision()  # the pickle names its classes
-    model, x = load(saved, trust_pickle=True), torch.load(example)
+    model, x, content = load(saved, trust_pickle=True), torch.load(example), path.read_bytes()
     assert isinstance(model, nn.Module)
+
+    def floor(path: Path) -> None:
+        forward(model, x)
+        write(path, content)
+
     ctypes.CDLL(None).malloc_trim(0)  # memory that loading freed must not hide what the export takes
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     before = status("VmRSS")
-    if what == "forward":
-        forward(model, x)
-    else:
-        export(model, x, path)
-    return status("VmHWM") - before
+    took = seconds(floor, path.with_suffix(".raw")) if what == "floor" else seconds(export, model, x, path.with_suffix(".first.circle"))
+    return status("VmHWM") - before, took
 
 
-def memory(model: nn.Module, x: Tensor, folder: Path, path: Path) -> dict[str, float]:
-    """In children, because a process that quantized the model has memory to spare."""
+def first(model: nn.Module, x: Tensor, folder: Path, path: Path, runs: int = 3) -> dict[str, float]:
+    """In children, because a process that quantized the model has memory to spare and its kernels prepared."""
     saved, example = folder / "model.pt", folder / "example.pt"
     torch.save(model, saved)
     torch.save(x, example)
 
-    def child(what: str) -> float:
-        command = [
-            sys.executable,
-            __file__,
-            "--engine",
-            torch.backends.quantized.engine,
-            "--child",
-            what,
-            str(saved),
-            str(example),
-            str(path),
-        ]
+    def child(what: str) -> tuple[float, float]:
+        names = [what, str(saved), str(example), str(path)]
+        command = [sys.executable, __file__, "--engine", torch.backends.quantized.engine, "--child", *names]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        return float(done.stdout.split()[-1])
+        mib, took = done.stdout.split()[-2:]
+        return float(mib), float(took)
 
-    return {"extra_mib": child("export"), "extra_mib_forward": child("forward")}
+    rows = [(*child("export"), *child("floor")) for _ in range(runs)]
+    extra, took, extra_floor, floor = (statistics.median(column) for column in zip(*rows, strict=True))
+    figures = {"extra_mib": extra, "extra_mib_forward": extra_floor, "t_first_export": took, "t_first_floor": floor}
+    return figures | {"ratio_first": took / floor}
 
 
 def is_lowers(decorator: ast.expr) -> bool:
@@ -190,7 +193,7 @@ def bench(name: str, engine: str, size: int, runs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = folder / "model.circle"
-        result |= times(model, x, path, runs) | memory(model, x, folder, path)
+        result |= times(model, x, path, runs) | first(model, x, folder, path)
     return result | {"lowerings": len(lines), "median_lowering_lines": statistics.median(lines) if lines else None}
 
 
@@ -216,7 +219,7 @@ def main() -> None:
     if options.child:
         what, *paths = options.child
         torch.backends.quantized.engine = options.engine
-        print(extra_memory(what, *map(Path, paths)))
+        print(*first_call(what, *map(Path, paths)))
         return
     result = bench(options.model, options.engine, options.size, options.runs)
     if options.json:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .errors import UnsupportedUse
-from .ir import DType, Graph, Node, Type, Value
+from .ir import DType, Graph, Node, Value
 from .optimize.engine import emit
 
 ACCEPTED = {"uint8": DType.UINT8, "int8": DType.INT8}
@@ -40,7 +40,7 @@ def _integer_input(graph: Graph, index: int, dtype: DType) -> Graph:
         ops = ", ".join(node.op for node in readers) or "nothing"
         raise UnsupportedUse("io_dtypes", f"input {graph.input_names[index]}, read by {ops}", "an input that one QUANTIZE reads")
     quantized = readers[0].out
-    fed = replace(quantized, type=_as(quantized.type, dtype), name=value.name, node=None)
+    fed = replace(quantized, type=quantized.type.as_eight_bit(dtype), name=value.name, node=None)
     stands = fed if fed.type == quantized.type else emit("QUANTIZE", quantized.type, fed, name=quantized.name, like=readers[0])
     return replace(_substituted(graph, quantized, stands), inputs=(*graph.inputs[:index], fed, *graph.inputs[index + 1 :]))
 
@@ -52,17 +52,10 @@ def _integer_output(value: Value, name: str, dtypes: Mapping[str, str]) -> Value
     if source is None:
         made_by = value.node.op if value.node is not None else "nothing"
         raise UnsupportedUse("io_dtypes", f"output {name}, made by {made_by}", "an output that a DEQUANTIZE makes")
-    type_ = _as(source.type, ACCEPTED[dtypes[name]])
+    type_ = source.type.as_eight_bit(ACCEPTED[dtypes[name]])
     if type_ == source.type:
         return source
     return Node.make("QUANTIZE", (source,), (Value(type_, value.name, origin=source.origin),)).out
-
-
-def _as(type_: Type, dtype: DType) -> Type:
-    if type_.dtype is dtype:
-        return type_
-    assert type_.quant is not None
-    return replace(type_, dtype=dtype, quant=type_.quant.shifted(128 if dtype is DType.UINT8 else -128))
 
 
 def _substituted(graph: Graph, old: Value, new: Value) -> Graph:

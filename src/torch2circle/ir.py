@@ -105,6 +105,13 @@ class Type:
             quant = replace(quant, axis=list(perm).index(quant.axis))
         return replace(self, shape=tuple(self.shape[p] for p in perm), quant=quant)
 
+    def as_eight_bit(self, dtype: DType) -> Type:
+        """The same real values in the other 8-bit type: integers and zero point 128 larger in uint8 than in int8."""
+        if self.dtype is dtype:
+            return self
+        assert self.quant is not None, self
+        return replace(self, dtype=dtype, quant=self.quant.shifted(128 if dtype is DType.UINT8 else -128))
+
     def reshape(self, shape: Sequence[int]) -> Type:
         """The same elements in another shape; only for per-tensor quantization."""
         return replace(self, shape=tuple(shape))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One tensor of the file against PyTorch's. ``lsb`` is in steps of the tensor's scale, or of the largest magnitude / 2**20 in float."""
+    """One tensor of the file against PyTorch's. ``lsb`` is in steps of the tensor's scale, or ``FLOAT_STEP``."""
 
     name: str
     op: str

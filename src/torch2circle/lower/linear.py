@@ -34,6 +34,6 @@ def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
     if x.type.rank > 1:
         return weighted(c, "FULLY_CONNECTED", x, weights, (0, 1), documented, **attrs)
     row = reshaped(c, x, (1, x.type.size))  # the operator has no form for a vector
-    weight, bias, _ = weight_and_bias(c, row, weights, (0, 1))
+    weight, bias = weight_and_bias(c, row, weights, (0, 1), documented)
     made = c.emit_as(c.out_type().reshape((1, *c.out_shape)), "FULLY_CONNECTED", row, weight, bias, **attrs)
     return c.emit("RESHAPE", made, c.const(list(c.out_shape), "shape"), new_shape=list(c.out_shape))

@@ -10,7 +10,7 @@ import numpy as np
 from ..ir import Quant, Value
 from .context import Context, Perm, Placed, plain
 from .registry import Order, lowers
-from .window import pad, padded_window
+from .window import pad, padded_window, padding_behind
 
 # 0/1 matrices above this size are refused: an average pool of irregular windows is not worth more bytes than a network
 LARGEST_MATRIX = 4 << 20
@@ -63,9 +63,7 @@ def avg_pool2d(
 
 
 def _zeros_around(c: Context, x: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Value:
-    behind = [
-        max((o - 1) * s + k - n - p, 0) for o, s, k, n, p in zip(c.out_shape[2:], stride, kernel, x.type.shape[1:3], padding, strict=True)
-    ]
+    behind = padding_behind(c, x, kernel, stride, padding)
     return pad(c, x, [(0, 0), *zip(padding, behind, strict=True), (0, 0)]) if any(padding) or any(behind) else x
 
 

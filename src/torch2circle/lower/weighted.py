@@ -25,20 +25,15 @@ def weighted(c: Context, op: str, x: Value, weights: Weights, perm: Perm, docume
 
     ``documented`` is the float function (input, weight, bias) that PyTorch documents the operator to be.
     """
-    weight, bias, raised = weight_and_bias(c, x, weights, perm)
-    if len(raised):
-        _correct(c, weights, documented, raised)
-    return c.emit(op, x, weight, bias, **attrs)
+    return c.emit(op, x, *weight_and_bias(c, x, weights, perm, documented), **attrs)
 
 
-def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm) -> tuple[Value, Value, Array]:
-    """The two constants, the bias of a quantized operator as int32 with scale ``input_scale * weight_scale``, and the channels
-    whose scale had to be raised for it.
-    """
+def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm, documented: Documented) -> tuple[Value, Value]:
+    """The two constants, the bias of a quantized operator as int32 with scale ``input_scale * weight_scale``."""
     type_, channels = weights.type, weights.type.shape[0]
     taps = type_.size // channels
     real = np.zeros(channels, np.float32) if weights.bias is None else array_of(weights.bias).astype(np.float32)
-    data, raised = constant_of(weights.load), np.zeros(0, np.int64)
+    data = constant_of(weights.load)
     if x.type.quant is None:
         ints: Array = real
         bias_type = Type(real.shape, DType.FLOAT32)
@@ -50,9 +45,10 @@ def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm) -> tuple
             factor = type_.quant.scale.astype(np.float64) / fitted.weight_scale
             data = data.map(lambda q: rescaled(q, factor, 0))
             type_ = replace(type_, quant=replace(type_.quant, scale=fitted.weight_scale))
-        ints, bias_type, raised = fitted.q, fitted.value_type(), fitted.raised
+            _correct(c, weights, documented, fitted.raised)
+        ints, bias_type = fitted.q, fitted.value_type()
     weight = Value(type_.permute(perm), _name(c, "weight"), data=data.map(lambda array: array.transpose(perm)))
-    return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(ints)), raised
+    return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(ints))
 
 
 def _fit(c: Context, real: Array, input_scale: np.float32, weight_scale: Array, accumulated: int) -> Bias:

@@ -25,12 +25,18 @@ def padded_window(
     sizes, outs = x.type.shape[1:3], c.out_shape[2:4]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     front = list(padding)
-    behind = [max((o - 1) * s + r - n - p, 0) for o, s, r, n, p in zip(outs, stride, reach, sizes, front, strict=True)]
+    behind = padding_behind(c, x, reach, stride, front)
     if not any(front) and not any(behind):
         return x, "VALID"
     if all(_is_same(*facts) for facts in zip(sizes, outs, stride, reach, front, strict=True)):
         return x, "SAME"
     return pad(c, x, [(0, 0), *zip(front, behind, strict=True), (0, 0)], lowest=lowest), "VALID"
+
+
+def padding_behind(c: Context, x: Value, reach: Sequence[int], stride: Pair, front: Sequence[int]) -> list[int]:
+    """What windows that reach over ``reach`` elements need behind H and W for as many results as PyTorch gave."""
+    facts = zip(c.out_shape[2:4], stride, reach, x.type.shape[1:3], front, strict=True)
+    return [max((o - 1) * s + r - n - p, 0) for o, s, r, n, p in facts]
 
 
 def _is_same(size: int, out: int, stride: int, reach: int, front: int) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import Bug
-from ..ir import Graph, Node, Value
+from ..ir import Graph, Node, Value, Where
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,7 @@ def rewrite(graph: Graph, rules: Iterable[Rule], fired: Counter[str] | None = No
 
 def _one_pass(graph: Graph, table: Mapping[str, Sequence[Rule]], count: Counter[str]) -> Graph:
     new: dict[Value, Value] = {}
-    uses: Counter[Value] = Counter()
-    for value, number in graph.uses().items():
-        uses[value] = number
+    uses = graph.uses()
 
     def mapped(value: Value | None) -> Value | None:
         return None if value is None else new.get(value, value)
@@ -123,6 +121,6 @@ def _named_as(old: Node, outs: Sequence[Value]) -> Sequence[Value]:
 
 def emit(op: str, type_: Any, *inputs: Value | None, name: str = "", like: Node | None = None, **attrs: Any) -> Value:
     """A node for use in rules: one result of ``type_``, at the place of ``like``."""
-    where = like.where if like is not None else Node("", ()).where
+    where = like.where if like is not None else Where()
     stem = name or (f"{like.out.name}.{op.lower()}" if like is not None else op.lower())
     return Node.make(op, inputs, (Value(type_, stem),), attrs, where).out

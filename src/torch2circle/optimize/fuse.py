@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..ir import Array, Constant, Node, Value
+from ..ir import Array, Node, Value
 from .engine import Replacement, rule
 from .layout import operand
 
@@ -56,7 +56,7 @@ def fold_factor(node: Node, producer: Node) -> Replacement:
     shape[axis] = -1
     assert weight.data is not None and bias.data is not None
     # in float64, and rounded once
-    scaled = weight.data.map(lambda w: (w.astype(np.float64) * factor.astype(np.float64).reshape(shape)).astype(np.float32))
+    scaled = weight.data.map(lambda w: (w.astype(np.float64) * factor.reshape(shape)).astype(np.float32))
     shifted = bias.data.map(lambda b: (b.astype(np.float64) * factor).astype(np.float32))
     inputs = (producer.inputs[0], replace(weight, data=scaled), replace(bias, data=shifted))
     return _taking_over(node, producer, inputs)
@@ -98,5 +98,4 @@ def drop_round_trip(node: Node, inner: Node) -> Replacement:
     return operand(inner) if operand(inner).type == node.out.type else None
 
 
-__all__ = ["RULES", "Constant", "represents"]
 RULES = [drop_relu, drop_relu6, fuse_relu, fuse_relu6, fold_factor, fold_offset, drop_round_trip]

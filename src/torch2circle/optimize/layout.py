@@ -81,7 +81,7 @@ def permute_weight_columns(node: Node, flatten: Node, moved: Node) -> Replacemen
     if weight.data is None or perm[0] != 0 or flatten.out.type.shape != (shape[0], weight.type.shape[1]):
         return None
     back = [perm.index(d) for d in range(len(perm))]
-    columns = weight.data.map(lambda w: w.reshape(units, *shape[1:]).transpose(back[:1] + back[1:]).reshape(units, -1))
+    columns = weight.data.map(lambda w: w.reshape(units, *shape[1:]).transpose(back).reshape(units, -1))
     flat = reshape(source, flatten.out.type.shape, flatten)
     return node.rebuilt(inputs=(flat, replace(weight, data=columns), node.inputs[2]), outputs=(replace(node.out, origin=None),)).out
 

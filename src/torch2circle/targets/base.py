@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from ..arithmetic import moved_by_128
 from ..errors import TargetError
-from ..ir import DType, Finding, Graph, Node, Type, Value
+from ..ir import DType, Finding, Graph, Node, Value
 from ..optimize import RULES as CLEANING
 from ..optimize import Rule, rewrite
 from ..optimize.engine import emit
@@ -103,22 +103,13 @@ def _converted(value: Value, dtype: DType) -> Value:
     if type_.dtype not in EIGHT_BIT or type_.quant is None or type_.dtype is dtype:
         return value
     data = value.data and value.data.map(lambda q: moved_by_128(q, dtype))
-    return replace(value, type=_moved(type_, dtype), data=data)
+    return replace(value, type=type_.as_eight_bit(dtype), data=data)
 
 
 def _requantized_as(value: Value, dtype: DType) -> Value:
     if value.type.dtype not in EIGHT_BIT or value.type.quant is None or value.type.dtype is dtype:
         return value
-    return emit("QUANTIZE", _moved(value.type, dtype), value, name=f"{value.name}.{dtype.value}")
-
-
-def _moved(type_: Type, dtype: DType) -> Type:
-    assert type_.quant is not None
-    return replace(type_, dtype=dtype, quant=type_.quant.shifted(_shift(dtype)))
-
-
-def _shift(dtype: DType) -> int:
-    return 128 if dtype is DType.UINT8 else -128
+    return emit("QUANTIZE", value.type.as_eight_bit(dtype), value, name=f"{value.name}.{dtype.value}")
 
 
 def islands(graph: Graph) -> list[Finding]:

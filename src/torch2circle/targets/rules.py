@@ -215,21 +215,16 @@ def affine_weight_in_uint8(op: str) -> Rule:
         if weight.type.dtype is not DType.INT8 or quant is None or quant.axis is not None or quant.zero_point[0] == 0:
             return None
         x = operand(node)
-        inputs = (emit("QUANTIZE", _as_uint8(x.type), x, like=node), _constant_as_uint8(weight), node.inputs[2])
-        inner = emit(op, _as_uint8(node.out.type), *inputs, like=node, **node.attrs)
+        inputs = (emit("QUANTIZE", x.type.as_eight_bit(DType.UINT8), x, like=node), _constant_as_uint8(weight), node.inputs[2])
+        inner = emit(op, node.out.type.as_eight_bit(DType.UINT8), *inputs, like=node, **node.attrs)
         return emit("QUANTIZE", node.out.type, inner, like=node)
 
     return affine
 
 
-def _as_uint8(type_: Type) -> Type:
-    assert type_.quant is not None
-    return replace(type_, dtype=DType.UINT8, quant=type_.quant.shifted(128))
-
-
 def _constant_as_uint8(value: Value) -> Value:
     assert value.data is not None
-    return replace(value, type=_as_uint8(value.type), data=value.data.map(lambda q: moved_by_128(q, DType.UINT8)))
+    return replace(value, type=value.type.as_eight_bit(DType.UINT8), data=value.data.map(lambda q: moved_by_128(q, DType.UINT8)))
 
 
 def island(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:

@@ -7,7 +7,7 @@ that is read back. What a runtime can execute is not here but in ``targets/``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -21,84 +21,190 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Op:
-    """``inputs``: least and most operands. ``moves``: the integers pass through, so all quantization should be equal.
+    """``inputs``: least and most operands, of which ``data`` is the one whose type tells the kernel, and ``index`` holds positions.
 
+    ``moves``: the integers are moved or compared as they are, so all quantization should be equal. ``weighted``: operand 1 is a weight.
     ``fixed``: the scale of an 8-bit result and its zero point, counted from the lowest integer, that the kernels take for granted.
-    ``versions``: scheme -> operator version, where it is not the rule (2 with int8 operands, else 1).
+    ``since``: the lowest operator version; ``versions``: scheme -> version, where it is not the rule (one more with int8 operands).
     """
 
     options: str | None = None
     inputs: tuple[int, int] = (1, 1)
+    data: int = 0
+    index: int | None = None
     moves: bool = False
     weighted: bool = False
     fixed: tuple[float, int] | None = None
-    versions: Mapping[str, int] | None = None
+    since: int = 1
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 _BINARY = (2, 2)
-_CONV = {"i8/i8pc": 3, "i8/i8pt": 3, "i8/i8pc+grouped": 3, "i8/i8pt+grouped": 3}
 _ONE = {"i8": 1}
+_CONV = {"i8/i8pc": 3, "i8/i8pt": 3}
+_HALF_PIXEL = {f"{x}+half_pixel": 3 for x in ("f32", "i8", "u8")}
+_ALIGNED = {f"{x}+aligned": 3 for x in ("f32", "i8", "u8")}
 
 OPS: dict[str, Op] = {
-    "CONV_2D": Op("Conv2DOptions", (3, 3), weighted=True, versions=_CONV),
-    "DEPTHWISE_CONV_2D": Op("DepthwiseConv2DOptions", (3, 3), weighted=True, versions=_CONV),
-    "FULLY_CONNECTED": Op("FullyConnectedOptions", (3, 3), weighted=True, versions={"i8/i8pt": 4, "i8/i8pc": 12}),
-    "ADD": Op("AddOptions", _BINARY),
-    "SUB": Op("SubOptions", _BINARY),
-    "MUL": Op("MulOptions", _BINARY),
+    "CONV_2D": Op("Conv2DOptions", (3, 3), weighted=True, versions={**_CONV, "f32/i8pt": 2, "f32/i8pc": 5}),
+    "DEPTHWISE_CONV_2D": Op("DepthwiseConv2DOptions", (3, 3), weighted=True, versions={**_CONV, "f32/i8pt": 4, "f32/i8pc": 6}),
+    "TRANSPOSE_CONV": Op("TransposeConvOptions", (4, 4), data=2, weighted=True, since=3, versions=_CONV),
+    "CONV_3D": Op("Conv3DOptions", (3, 3), weighted=True),
+    "CONV_3D_TRANSPOSE": Op("Conv3DOptions", (4, 4), data=2, weighted=True),
+    "FULLY_CONNECTED": Op(
+        "FullyConnectedOptions", (3, 3), weighted=True, versions={"i8/i8pt": 4, "i8/i8pc": 12, "f32/i8pt": 3, "f32/i8pc": 12}
+    ),
+    "BATCH_MATMUL": Op("BatchMatMulOptions", _BINARY, weighted=True),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": Op(
+        "UnidirectionalSequenceLSTMOptions", (20, 24), weighted=True, versions={"f32/i8pt": 2, "f32/i8pc": 2}
+    ),
+    "EMBEDDING_LOOKUP": Op(inputs=_BINARY, data=1, index=0, versions={"i8->f32": 1}),
+    "ADD": Op("AddOptions", _BINARY, versions={"i64": 4}),
+    "SUB": Op("SubOptions", _BINARY, versions={"i64": 4}),
+    "MUL": Op("MulOptions", _BINARY, versions={"i64": 5}),
     "DIV": Op("DivOptions", _BINARY),
-    "MAXIMUM": Op("MaximumMinimumOptions", _BINARY),
-    "MINIMUM": Op("MaximumMinimumOptions", _BINARY),
+    "FLOOR_DIV": Op("FloorDivOptions", _BINARY, versions={"f32": 2, "i8": 3}),
+    "FLOOR_MOD": Op("FloorModOptions", _BINARY),
+    "POW": Op("PowOptions", _BINARY),
+    "ATAN2": Op("ATan2Options", _BINARY),
+    "SQUARED_DIFFERENCE": Op("SquaredDifferenceOptions", _BINARY),
+    "MAXIMUM": Op("MaximumMinimumOptions", _BINARY, moves=True),
+    "MINIMUM": Op("MaximumMinimumOptions", _BINARY, moves=True),
+    "ADD_N": Op("AddNOptions", (1, 10_000)),
+    "EQUAL": Op("EqualOptions", _BINARY, moves=True),
+    "NOT_EQUAL": Op("NotEqualOptions", _BINARY, moves=True),
+    "GREATER": Op("GreaterOptions", _BINARY, moves=True),
+    "GREATER_EQUAL": Op("GreaterEqualOptions", _BINARY, moves=True),
+    "LESS": Op("LessOptions", _BINARY, moves=True),
+    "LESS_EQUAL": Op("LessEqualOptions", _BINARY, moves=True),
+    "LOGICAL_AND": Op("LogicalAndOptions", _BINARY),
+    "LOGICAL_OR": Op("LogicalOrOptions", _BINARY),
+    "LOGICAL_NOT": Op("LogicalNotOptions"),
+    "SELECT_V2": Op("SelectV2Options", (3, 3), data=1, moves=True, versions=_ONE),
     "MAX_POOL_2D": Op("Pool2DOptions", moves=True),
     "AVERAGE_POOL_2D": Op("Pool2DOptions", moves=True),
-    "MEAN": Op("ReducerOptions", (2, 2)),
-    "RELU": Op(),
+    "MEAN": Op("ReducerOptions", _BINARY),
+    "SUM": Op("ReducerOptions", _BINARY),
+    "REDUCE_PROD": Op("ReducerOptions", _BINARY),
+    "REDUCE_MAX": Op("ReducerOptions", _BINARY, moves=True),
+    "REDUCE_MIN": Op("ReducerOptions", _BINARY, moves=True),
+    "REDUCE_ANY": Op("ReducerOptions", _BINARY),
+    "REDUCE_ALL": Op("ReducerOptions", _BINARY),
+    "ARG_MAX": Op("ArgMaxOptions", _BINARY, versions={"bool->i32": 3, "bool->i64": 3}),
+    "ARG_MIN": Op("ArgMinOptions", _BINARY, versions={"bool->i32": 3, "bool->i64": 3}),
+    "TOPK_V2": Op("TopKV2Options", _BINARY, moves=True),
+    "CUMSUM": Op("CumsumOptions", _BINARY),
+    "RELU": Op(versions={"u8": 2}),
     "RELU6": Op(),
+    "RELU_N1_TO_1": Op(versions=_ONE),
+    "RELU_0_TO_1": Op(versions=_ONE),
+    "LEAKY_RELU": Op("LeakyReluOptions", versions=_ONE),
+    "PRELU": Op(inputs=_BINARY, versions=_ONE),
+    "ELU": Op(versions=_ONE),
+    "GELU": Op("GeluOptions", versions={"u8": 2}),
     "HARD_SWISH": Op("HardSwishOptions", versions=_ONE),
     "LOGISTIC": Op(fixed=(1 / 256, 0)),
     "TANH": Op(fixed=(1 / 128, 128)),
     "SOFTMAX": Op("SoftmaxOptions", fixed=(1 / 256, 0)),
+    "LOG_SOFTMAX": Op("LogSoftmaxOptions", fixed=(1 / 16, 255)),
+    "L2_NORMALIZATION": Op("L2NormOptions", fixed=(1 / 128, 128)),
+    "LOCAL_RESPONSE_NORMALIZATION": Op("LocalResponseNormalizationOptions"),
+    "ABS": Op("AbsOptions", versions={"u8": 2, "i32": 5}),
+    "NEG": Op("NegOptions", versions=_ONE),
+    "SIGN": Op("SignOptions", versions={"i32": 2}),
+    "SQRT": Op(versions=_ONE),
+    "RSQRT": Op(),
+    "SQUARE": Op("SquareOptions", versions=_ONE),
+    "EXP": Op("ExpOptions"),
+    "LOG": Op(),
+    "SIN": Op(versions=_ONE),
+    "COS": Op("CosOptions", versions=_ONE),
+    "FLOOR": Op(versions=_ONE),
+    "CEIL": Op(versions=_ONE),
+    "ROUND": Op(versions=_ONE),
+    "RESIZE_BILINEAR": Op("ResizeBilinearOptions", _BINARY, moves=True, versions=_HALF_PIXEL),
+    "RESIZE_NEAREST_NEIGHBOR": Op("ResizeNearestNeighborOptions", _BINARY, moves=True, versions=_HALF_PIXEL | _ALIGNED),
     "CONCATENATION": Op("ConcatenationOptions", (1, 10_000), moves=True),
-    "SPLIT": Op("SplitOptions", (2, 2), moves=True),
+    "PACK": Op("PackOptions", (1, 10_000), moves=True),
+    "UNPACK": Op("UnpackOptions", moves=True, versions={"u8": 2, "bool": 3}),
+    "SPLIT": Op("SplitOptions", _BINARY, data=1, moves=True, versions={"i32": 3}),
+    "SPLIT_V": Op("SplitVOptions", (3, 3), moves=True),
     "SLICE": Op("SliceOptions", (3, 3), moves=True),
-    "STRIDED_SLICE": Op("StridedSliceOptions", (4, 4), moves=True),
-    "GATHER": Op("GatherOptions", (2, 2), moves=True),
-    "PAD": Op("PadOptions", (2, 2), moves=True),
+    "STRIDED_SLICE": Op("StridedSliceOptions", (4, 4), moves=True, versions={"bool": 3}),
+    "GATHER": Op("GatherOptions", _BINARY, index=1, moves=True, versions={"bool": 3}),
+    "GATHER_ND": Op("GatherNdOptions", _BINARY, index=1, moves=True, versions={"i8": 1, "bool": 5}),
+    "SCATTER_ND": Op("ScatterNdOptions", (3, 3), data=1, index=0, moves=True, versions=_ONE),
+    "ONE_HOT": Op("OneHotOptions", (4, 4), data=2, index=0, moves=True, versions=_ONE),
+    "PAD": Op("PadOptions", _BINARY, moves=True),
     "PADV2": Op("PadV2Options", (3, 3), moves=True),
-    "RESHAPE": Op("ReshapeOptions", (2, 2), moves=True, versions=_ONE),
-    "TRANSPOSE": Op("TransposeOptions", (2, 2), moves=True),
+    "MIRROR_PAD": Op("MirrorPadOptions", _BINARY, moves=True),
+    "TILE": Op("TileOptions", _BINARY, moves=True, versions={"i8": 3}),
+    "BROADCAST_TO": Op("BroadcastToOptions", _BINARY, moves=True, since=2),
+    "RESHAPE": Op("ReshapeOptions", _BINARY, moves=True, versions=_ONE),
+    "SQUEEZE": Op("SqueezeOptions", moves=True, versions=_ONE),
+    "EXPAND_DIMS": Op("ExpandDimsOptions", _BINARY, moves=True, versions=_ONE),
+    "TRANSPOSE": Op("TransposeOptions", _BINARY, moves=True, versions={"bool": 3}),
+    "REVERSE_V2": Op("ReverseV2Options", _BINARY, moves=True, versions={"bool": 2, "i8": 3}),
+    "DEPTH_TO_SPACE": Op("DepthToSpaceOptions", moves=True),
+    "SPACE_TO_DEPTH": Op("SpaceToDepthOptions", moves=True),
+    "SPACE_TO_BATCH_ND": Op("SpaceToBatchNDOptions", (3, 3), moves=True),
+    "BATCH_TO_SPACE_ND": Op("BatchToSpaceNDOptions", (3, 3), moves=True),
     "QUANTIZE": Op("QuantizeOptions", versions={"f32->i8": 1, "f32->u8": 1, "u8->i8": 2, "i8->u8": 2, "i8->i8": 2, "u8->u8": 2}),
-    "DEQUANTIZE": Op("DequantizeOptions"),
+    "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5}),
     "CAST": Op("CastOptions"),
-}
+}  # fmt: skip
 
 
 def scheme(node: Node) -> str:
     """The key of a node in a target's capability table: ``f32``, ``u8``, ``i8->u8``, ``u8/u8pc``, ``i8+requant``, ``i8/i8pc+grouped``.
 
-    Weighted operators give activation/weight with ``pc`` or ``pt``; ``+requant`` marks an operator that moves
-    integers between unequal quantizations; ``+grouped`` a convolution whose filter sees a part of the channels; ``+affine`` a
-    weight whose zero point is not in the middle (uint8 per tensor may have any); ``+rescaled`` a result that has not the fixed scale.
+    Weighted operators give activation/weight with ``pc`` or ``pt``, or the activation alone if both are float; the others give the
+    type of the data, and of the first result if it is another. What else a runtime may treat differently is marked, in this order:
+
+    ``+affine``      a weight whose zero point is not in the middle (uint8 per tensor may have any)
+    ``+grouped``     a convolution whose filter sees a part of the channels
+    ``+computed``    a weight that is no constant
+    ``+batch``       a convolution of float images with integer weights, more than one image at a time
+    ``+pc``          data with a scale for each channel
+    ``+i64``         positions in int64 (int32 else)
+    ``+half_pixel``  ``+aligned``  a resize by ``half_pixel_centers``, by ``align_corners``
+    ``+rescaled``    a result that has not the fixed scale
+    ``+requant``     an operator that moves or compares integers, between unequal quantizations
     """
-    first = _data_input(node)
-    x, out = SHORT[first.type.dtype], SHORT[node.out.type.dtype]
-    if OPS[node.op].weighted:
-        weight = node.inputs[1]
-        assert weight is not None
-        wide = "pc" if weight.type.quant and weight.type.quant.axis is not None else "pt"
-        key = x if weight.type.dtype.is_float else f"{x}/{SHORT[weight.type.dtype]}{wide}"
-        key += "+affine" if _affine(weight) else ""
-        return key + ("+grouped" if node.op == "CONV_2D" and weight.type.shape[3] != first.type.shape[3] else "")
-    key = x if x == out else f"{x}->{out}"
-    key += "+rescaled" if _is_rescaled(node) else ""
-    return key + ("+requant" if OPS[node.op].moves and _requantizes(node, first) else "")
+    spec, data = OPS[node.op], _present(node.inputs[OPS[node.op].data])
+    x, out = SHORT[data.type.dtype], SHORT[node.out.type.dtype]
+    if spec.weighted:
+        return _weighted_scheme(node, data, _present(node.inputs[1]))
+    marks = {
+        "+pc": data.type.quant is not None and data.type.quant.axis is not None,
+        "+i64": spec.index is not None and _present(node.inputs[spec.index]).type.dtype is DType.INT64,
+        "+half_pixel": node.attrs.get("half_pixel_centers", False),
+        "+aligned": node.attrs.get("align_corners", False),
+        "+rescaled": _is_rescaled(node),
+        "+requant": spec.moves and _requantizes(node),
+    }
+    return (x if x == out else f"{x}->{out}") + "".join(mark for mark, holds in marks.items() if holds)
+
+
+def _weighted_scheme(node: Node, data: Value, weight: Value) -> str:
+    x, w = SHORT[data.type.dtype], SHORT[weight.type.dtype]
+    wide = "pc" if weight.type.quant and weight.type.quant.axis is not None else "pt"
+    hybrid = data.type.dtype.is_float and not weight.type.dtype.is_float
+    marks = {
+        "+affine": _affine(weight),
+        "+grouped": node.op == "CONV_2D" and weight.type.shape[3] != data.type.shape[3],
+        "+computed": weight.data is None,
+        "+batch": hybrid and weight.type.rank == 4 and data.type.shape[0] > 1,
+    }
+    return (x if weight.type.dtype.is_float else f"{x}/{w}{wide}") + "".join(mark for mark, holds in marks.items() if holds)
 
 
 def version(node: Node) -> int:
     """The lowest operator version that has the node's types."""
-    key = scheme(node)
-    special = OPS[node.op].versions or {}
-    return special.get(key, 2 if key.startswith("i8") or key.endswith("i8") else 1)
+    spec, key = OPS[node.op], scheme(node)
+    types = key.partition("+")[0]
+    has_int8 = types.startswith("i8") or types.endswith("i8")
+    return spec.versions.get(key, spec.versions.get(types, spec.since + has_int8))
 
 
 def check(graph: Graph) -> list[Finding]:
@@ -120,8 +226,7 @@ def _check_node(node: Node) -> list[Finding]:
     ]
 
 
-def _data_input(node: Node) -> Value:
-    value = node.inputs[1 if node.op == "SPLIT" else 0]  # SPLIT takes the axis first
+def _present(value: Value | None) -> Value:
     assert value is not None
     return value
 
@@ -141,6 +246,6 @@ def _is_rescaled(node: Node) -> bool:
     return (float(quant.scale[0]), int(quant.zero_point[0]) - lowest) != fixed
 
 
-def _requantizes(node: Node, first: Value) -> bool:
-    movers = node.inputs if node.op == "CONCATENATION" else (first,)
-    return any(v is not None and v.type.quant != out.type.quant for v in movers for out in node.outputs)
+def _requantizes(node: Node) -> bool:
+    eight_bit = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type.dtype in (DType.INT8, DType.UINT8)]
+    return len({v.type.quant for v in eight_bit}) > 1

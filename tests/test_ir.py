@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import torch2circle
-from cases import CASES, RUNTIMES, Case
+from cases import CASES
+from cases.making import RUNTIMES, Case
 from evaluate import evaluate
 from torch2circle.format import read, to_bytes
 from torch2circle.ir import Constant, DType, Graph, Node, Quant, Type, Value
@@ -122,10 +123,10 @@ def plain(value: object) -> object:
 
 
 SCRIPT = """
-import hashlib, cases, torch2circle
+import hashlib, cases
 for case in cases.CASES:
     if case.id in ("linear.behind_conv", "conv.grouped", "mul.gate", "inplace.view"):
-        exported = torch2circle.export(*case.make())
+        exported = case.exported()
         print([hashlib.sha256(exported.to_bytes(target)).hexdigest() for target in ("onert", "litert")])
 """
 

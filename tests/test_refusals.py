@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torch2circle
-from cases import NCHW, PAIR, Call, Made, PerChannelMinMaxObserver, Q, Weighted, assigned, eager, floating, inputs, ints
+from cases.making import NCHW, PAIR, Call, Made, PerChannelMinMaxObserver, Q, Weighted, assigned, eager, floating, inputs, ints
 from torch2circle.errors import RecordError, TargetError, UnsupportedOps, UnsupportedUse, UserError
 
 AFFINE_CHANNELS = PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_affine)

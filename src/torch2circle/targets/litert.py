@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..ir import DType
-from . import rules
 from .base import Target, measured
+from .rules import islands, moves, pools, weighted
 
 _BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"))
 
 LITERT = replace(
     _BARE,
     rules=[
-        *(rules.affine_weight_in_uint8(op) for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")),
-        *rules.move_then_requantize,
-        rules.requantize_before_joining,
-        rules.requantize_through_float,
-        rules.average_pool_as_depthwise,
-        *rules.island(_BARE.runs, rules.ISLANDS),
+        *(weighted.affine_weight_in_uint8(op) for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")),
+        *moves.move_then_requantize,
+        moves.requantize_before_joining,
+        moves.requantize_through_float,
+        pools.average_pool_as_depthwise,
+        *islands.island(_BARE.runs, islands.ISLANDS),
     ],
 )

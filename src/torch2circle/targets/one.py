@@ -10,23 +10,26 @@ from dataclasses import replace
 
 from ..ir import DType
 from ..spec import OPS
-from . import rules
 from .base import Target
+from .rules import islands, moves, tables, weighted
 
-_TYPES = ("f32", "u8", "i32", "u8->i32", "u8/u8pc", "u8/u8pt", "f32->u8", "u8->f32", "i8->u8", "u8->i8")
-_LACKS = {"HARD_SWISH"}
+_FORMS = ("f32", "u8", "u8/u8pc", "u8/u8pt", "f32+computed", "u8/u8pt+computed", "i32", "bool")
+_CHANGES = ("f32->u8", "u8->f32", "i8->u8", "u8->i8", "u8->i32", "f32->i32", "u8->bool", "f32->bool", "i32->bool")
+_MODES = ("f32+half_pixel", "u8+half_pixel", "f32+aligned", "u8+aligned")
+_TYPES = (*_FORMS, *_CHANGES, *_MODES)
+_LACKS = {"HARD_SWISH", "GELU", "SIGN", "ATAN2", "CUMSUM", "CONV_3D", "CONV_3D_TRANSPOSE", "EMBEDDING_LOOKUP", "RELU_0_TO_1"}
 _TABLE = {op: {} if op in _LACKS else dict.fromkeys(_TYPES, "exact") for op in OPS}
 _BARE = Target("one", "CIR0", ".circle", None, DType.UINT8, _TABLE)
 
 ONE = replace(
     _BARE,
     rules=[
-        rules.linear_on_a_matrix,
-        rules.grouped_conv_as_many,
-        *rules.move_then_requantize,
-        rules.requantize_before_joining,
-        *map(rules.lookup, ("QUANTIZE", "HARD_SWISH")),
-        *rules.island(_BARE.runs, rules.ISLANDS),
-        rules.hard_swish_as_products,
+        weighted.linear_on_a_matrix,
+        weighted.grouped_conv_as_many,
+        *moves.move_then_requantize,
+        moves.requantize_before_joining,
+        *map(tables.lookup, ("QUANTIZE", "HARD_SWISH")),
+        *islands.island(_BARE.runs, islands.ISLANDS),
+        islands.hard_swish_as_products,
     ],
 )

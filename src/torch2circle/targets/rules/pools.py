@@ -1,0 +1,45 @@
+"""Means and pools in the forms that a runtime gets right."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ...ir import Constant, DType, Node, Quant, Type, Value
+from ...optimize.engine import Replacement, emit, rule
+from ...optimize.layout import operand, reshape
+
+
+@rule("MEAN", why="the runtime drops dimensions of rank 4 only if they are the rows and columns of an NHWC image")
+def mean_then_reshape(node: Node) -> Replacement:
+    x, axes = operand(node), operand(node, 1)
+    gone = set(axes.array().tolist())
+    if node.attrs["keep_dims"] or x.type.rank != 4 or gone == {1, 2}:
+        return None
+    shape = tuple(1 if axis in gone else size for axis, size in enumerate(x.type.shape))
+    return reshape(emit("MEAN", node.out.type.reshape(shape), x, axes, like=node, keep_dims=True), node.out.type.shape, node)
+
+
+@rule(
+    "AVERAGE_POOL_2D",
+    why="the runtime rounds ties away from zero; a depthwise convolution with equal weights rounds to even, and XNNPACK runs it",
+)
+def average_pool_as_depthwise(node: Node) -> Replacement:
+    x = operand(node)
+    if x.type.dtype is not DType.INT8 or x.type.quant is None or node.attrs["padding"] != "VALID":
+        return None
+    kh, kw, channels = node.attrs["filter_height"], node.attrs["filter_width"], x.type.shape[3]
+    # the largest weight, not 1: kernels that round the multiplier to fixed point lose least with a large accumulator
+    scale = np.float32(1 / (127 * kh * kw))
+    weight = _filled((1, kh, kw, channels), Type((), DType.INT8, Quant.per_tensor(float(scale), 0)), 127, f"{node.out.name}.weight")
+    bias = _filled(
+        (channels,), Type((), DType.INT32, Quant.per_tensor(float(x.type.quant.scale[0] * scale), 0)), 0, f"{node.out.name}.bias"
+    )
+    attrs = {"padding": "VALID", "stride_h": node.attrs["stride_h"], "stride_w": node.attrs["stride_w"], "depth_multiplier": 1}
+    return emit("DEPTHWISE_CONV_2D", node.out.type, x, weight, bias, like=node, fused_activation_function="NONE", **attrs)
+
+
+def _filled(shape: tuple[int, ...], like: Type, number: int, name: str) -> Value:
+    type_ = replace(like, shape=shape)
+    return Value(type_, name, data=Constant(lambda: np.full(shape, number, type_.dtype.numpy)))

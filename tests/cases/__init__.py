@@ -1,0 +1,21 @@
+"""Every way of calling an operator, a line each; a module for each family."""
+
+from __future__ import annotations
+
+from . import arithmetic, cat, conv, edges, inplace, linear, norm, parts, reduce, unary, views
+from .making import Case
+
+FAMILIES = {
+    "conv": conv.CASES,
+    "linear": linear.CASES,
+    "arithmetic": arithmetic.CASES,
+    "cat": cat.CASES,
+    "unary": unary.CASES,
+    "reduce": reduce.CASES,
+    "views": views.CASES,
+    "parts": parts.CASES,
+    "norm": norm.CASES,
+    "inplace": inplace.CASES,
+    "edges": edges.CASES,
+}
+CASES: list[Case] = [case for family in FAMILIES.values() for case in family]

@@ -80,6 +80,10 @@ def _loading(command: F) -> F:
         click.option("--io-dtype", "io_dtypes", multiple=True, metavar="NAME=uint8|int8", help="Leave quantizing this input, or "
                      "dequantizing this output, to the caller. Repeat for more."),
         click.option("--bias-overflow", type=click.Choice(["raise", "error"]), default="raise", show_default=True, help=raised),
+        click.option("--dynamic", type=click.Choice(["hybrid", "dequantize", "exact"]), default="hybrid", show_default=True, help="Layers "
+                     "with activations quantized at run time: the runtime's kernels, float on int8 weights, or PyTorch's own rounding."),
+        click.option("--recurrent", type=click.Choice(["fused", "unrolled"]), default="fused", show_default=True, help="Sequence "
+                     "operators where the runtime has right ones, or every time step on its own."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)

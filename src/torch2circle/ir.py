@@ -163,7 +163,10 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A tensor of the graph: the result ``index`` of ``node``, a constant (``data``), or a graph input."""
+    """A tensor of the graph: the result ``index`` of ``node``, a constant (``data``), or a graph input.
+
+    A ``variable`` is none of these: memory that an operator keeps from one call of the file to the next, zero at first.
+    """
 
     type: Type
     name: str = ""
@@ -171,6 +174,7 @@ class Value:
     index: int = 0
     data: Constant | None = None
     origin: Origin | None = None
+    variable: bool = False
 
     def array(self) -> Array:
         """The constant's elements; the caller has checked that it is one."""

@@ -20,7 +20,7 @@ from .errors import Bug, WriteError
 from .format import save, to_bytes
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import program
-from .lower import Options, lower
+from .lower import CHOICES, Options, lower
 from .optimize import optimize
 from .record import Recording, record
 from .targets import Target, islands, legalize, target_for
@@ -40,6 +40,8 @@ def export(
     io_layout: str = "torch",
     io_dtypes: Mapping[str, str] | None = None,
     bias_overflow: str = "raise",
+    dynamic: str = "hybrid",
+    recurrent: str = "fused",
     specialize: bool = False,
     progress: Progress | None = None,
 ) -> ExportedModel:
@@ -52,6 +54,9 @@ def export(
         io_layout: ``"torch"`` keeps NCHW inputs and outputs, ``"nhwc"`` makes those of rank 4 channels last.
         io_dtypes: name of an input or output -> ``"uint8"`` or ``"int8"``: the caller quantizes it, with the scale in the file.
         bias_overflow: ``"raise"`` the weight scale of a channel whose bias does not fit int32, or ``"error"``.
+        dynamic: layers whose activations PyTorch quantizes at run time use the runtime's ``"hybrid"`` kernels where it has right ones,
+            or compute in float on weights behind a DEQUANTIZE (``"dequantize"``), or round the activations as PyTorch does (``"exact"``).
+        recurrent: ``"fused"`` sequence operators where the runtime has right ones, or every time step ``"unrolled"``.
         specialize: fix values that the model reads from its inputs to those of the example.
         progress: called with the name of each stage as it begins.
 
@@ -65,20 +70,20 @@ def export(
         QuantizationError: a scale or bias that no integer kernel can use.
         ValueError: an option is none of those above.
     """
-    choices = (("io_layout", io_layout, ("torch", "nhwc")), ("bias_overflow", bias_overflow, ("raise", "error")))
-    for name, value, accepted in choices:
-        if value not in accepted:
-            raise ValueError(f"{name} must be one of {accepted}: {value!r}")
+    chosen = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
+    for name, value in chosen.items():
+        if value not in CHOICES[name]:
+            raise ValueError(f"{name} must be one of {CHOICES[name]}: {value!r}")
     tell = progress or (lambda stage: None)
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
     recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize)
     tell("lower")
-    lowered = lower(recording, Options(io_layout, bias_overflow))
+    lowered = lower(recording, Options(**chosen))
     graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
     _must_be_well_formed(graph)
     findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))
-    return ExportedModel(recording, graph, findings, lowered.corrected)
+    return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps)
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,15 @@ class ExportedModel:
     """One recording, ready to be written for any target.
 
     ``graph`` is the neutral graph: the file's operators with PyTorch's own integers. It changes nothing and keeps the
-    recorded activations, which ``verify`` compares with; ``corrected`` has those of PyTorch's kernels that are known to be wrong.
+    recorded activations, which ``verify`` compares with; ``corrected`` has those of PyTorch's kernels that are known to be wrong,
+    ``steps`` how far apart two right ways of rounding at run time may be.
     """
 
     recording: Recording
     graph: Graph
     findings: tuple[Finding, ...] = ()
     corrected: Mapping[int, Array] = field(default_factory=dict)
+    steps: Mapping[int, float] = field(default_factory=dict)
     _legal: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: str | Target) -> Graph:

@@ -75,13 +75,20 @@ class Recording:
 
     def needed(self) -> list[Call]:
         """The calls that the outputs depend on, in the order they ran."""
+        return self._needed()[0]
+
+    def read(self) -> set[int]:
+        """The tensors that an output depends on; of the results of one call often only some are."""
+        return self._needed()[1]
+
+    def _needed(self) -> tuple[list[Call], set[int]]:
         wanted = {out.index for out in self.outputs if isinstance(out, Ref)}
         kept = []
         for call in reversed(self.calls):
             if wanted.intersection(call.outs):
                 kept.append(call)
                 wanted.update(leaf.index for leaf in pytree.tree_leaves(dict(call.args)) if isinstance(leaf, Ref))
-        return kept[::-1]
+        return kept[::-1], wanted
 
     def name_of(self, tensor: Tensor) -> str | None:
         """The state_dict name of a parameter or buffer of the model."""

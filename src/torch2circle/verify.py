@@ -178,14 +178,18 @@ def _as_stored(array: Array, value: Value) -> Array:
 
 
 def _compare(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
-    return [compare(out, array, expected(exported, out)) for out, array in zip(graph.outputs, got, strict=True)]
+    return [compare(out, array, expected(exported, out), _step_of(exported, out)) for out, array in zip(graph.outputs, got, strict=True)]
+
+
+def _step_of(exported: ExportedModel, value: Value) -> float | None:
+    return None if value.origin is None else exported.steps.get(value.origin.tensor)
 
 
 def _compare_outputs(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
     compared = []
     for value, array, out in zip(graph.outputs, got, exported.recording.outputs, strict=True):
         want = recorded(exported.recording, value) if value.origin is not None else _plain(exported.recording, out, value)
-        compared.append(compare(value, array, want))
+        compared.append(compare(value, array, want, _step_of(exported, value)))
     return compared
 
 
@@ -194,11 +198,11 @@ def _plain(recording: Recording, out: Any, value: Value) -> Array:
     return array_of(recording.tensors[out.index] if isinstance(out, Ref) else out).reshape(value.type.shape)
 
 
-def compare(value: Value, got: Array, want: Array) -> Comparison:
-    """``got`` against ``want`` in steps of the value's scale; a float value behind a DEQUANTIZE has that one's."""
+def compare(value: Value, got: Array, want: Array, step: float | None = None) -> Comparison:
+    """``got`` against ``want`` in steps of the value's scale; a float value behind a DEQUANTIZE has that one's unless ``step`` is given."""
     if got.shape != want.shape:  # numpy would broadcast one to the other
         got = np.full(want.shape, np.nan)
-    difference = np.abs(got.astype(np.float64) - want.astype(np.float64)) / _step(value, want)
+    difference = np.abs(got.astype(np.float64) - want.astype(np.float64)) / (step or _step(value, want))
     signal, noise = np.square(want.astype(np.float64)).sum(), np.square(got.astype(np.float64) - want.astype(np.float64)).sum()
     sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
     broken = np.isnan(difference)

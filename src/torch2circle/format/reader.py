@@ -135,6 +135,8 @@ class _GraphReader:
     def constant(self, index: int) -> Value:
         kind, name = self.type(index), self.name(index)
         data = _item(self.file, self.buffers, self.tensors[index].number("buffer"), "buffer")
+        if self.tensors[index].get("is_variable"):
+            return Value(kind, name, variable=True)
         if data is None and kind.size:
             self.file.fail(f"tensor {name} is read, but no operator before has written it")
         data = np.empty(0, np.uint8) if data is None else data

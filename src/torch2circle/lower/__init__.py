@@ -1,11 +1,11 @@
 """PyTorch's operators as the file's: one short function an operator, in one file a family."""
 
 from . import activation, conv, elementwise, linear, norm, quantize, reduce, shape
-from .context import Context, Options, Placed
+from .context import CHOICES, Context, Options, Placed
 from .driver import Lowered, lower
 from .registry import LOWERINGS, Order, lowers
 
-__all__ = [
-    "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "activation", "conv", "elementwise", "linear", "lower", "lowers",
-    "norm", "quantize", "reduce", "shape",
-]  # fmt: skip
+# Importing a family registers its lowerings.
+FAMILIES = (activation, conv, elementwise, linear, norm, quantize, reduce, shape)
+
+__all__ = ["CHOICES", "FAMILIES", "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "lower", "lowers"]

@@ -44,10 +44,23 @@ class Placed:
 class Options:
     """``io_layout``: ``"torch"`` keeps NCHW inputs and outputs, ``"nhwc"`` makes those of rank 4 channels last.
     ``bias_overflow``: ``"raise"`` a channel's weight scale until its bias fits int32, or stop with an ``"error"``.
+    ``dynamic``: how layers compute whose activations PyTorch quantizes at run time: in the runtime's ``"hybrid"`` kernels, in float on
+    weights behind a DEQUANTIZE (``"dequantize"``), or with PyTorch's own rounding of the activations (``"exact"``).
+    ``recurrent``: ``"fused"`` sequence operators where the runtime has them, or every time step ``"unrolled"``.
     """
 
     io_layout: str = "torch"
     bias_overflow: str = "raise"
+    dynamic: str = "hybrid"
+    recurrent: str = "fused"
+
+
+CHOICES = {
+    "io_layout": ("torch", "nhwc"),
+    "bias_overflow": ("raise", "error"),
+    "dynamic": ("hybrid", "dequantize", "exact"),
+    "recurrent": ("fused", "unrolled"),
+}
 
 
 class Builder:
@@ -58,6 +71,8 @@ class Builder:
         self.env: dict[int, Placed] = {}
         self.findings: list[Finding] = []
         self.corrected: dict[int, Array] = {}
+        self.steps: dict[int, float] = {}
+        self.read = recording.read()
         self._arranged: dict[tuple[Value, Perm], Value] = {}
         self._constants: dict[int, Placed] = {}
         self._counts: dict[str, int] = {}
@@ -116,6 +131,10 @@ class Context:
         """The type PyTorch's result has, in PyTorch's order."""
         return type_of(self.outs[index], self.where)
 
+    def is_read(self, index: int) -> bool:
+        """Whether an output depends on result ``index``; the lowering may give None for one that is not."""
+        return self.call.outs[index] in self.builder.read
+
     def only(self, condition: bool, argument: str, got: object, accepted: str) -> None:
         """Refuse a use of the operator that is not supported.
 
@@ -124,6 +143,10 @@ class Context:
         """
         if not condition:
             raise UnsupportedUse(f"{argument} of {self.call.op}", got, accepted, where=self.where)
+
+    def order_of(self, value: Value) -> Perm:
+        """The PyTorch dimensions that the axes of a result hold."""
+        return value.origin.order if value.origin else self.order
 
     def axis(self, dim: int) -> int:
         """The axis that holds PyTorch's dimension ``dim`` (negative ones count from the end)."""
@@ -135,18 +158,18 @@ class Context:
         """A node whose result is the one PyTorch's call gave, with its axes in ``order`` (the operands' order if not told)."""
         return self.emit_many(op, *inputs, order=order, **attrs)[0]
 
-    def emit_result(self, index: int, op: str, *inputs: Value | None, **attrs: Any) -> Value:
+    def emit_result(self, index: int, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Value:
         """A node of its own for result ``index`` of a call with several."""
-        out = Value(self.out_type(index).permute(self.order), self._result_name(), origin=Origin(self.call.outs[index], self.order))
-        return Node.make(op, inputs, (out,), attrs, self.where).out
+        return Node.make(op, inputs, (self.result(index, order),), attrs, self.where).out
 
     def emit_many(self, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Sequence[Value]:
         """As ``emit``, for all results of the call."""
+        return Node.make(op, inputs, [self.result(i, order) for i in range(len(self.outs))], attrs, self.where).outputs
+
+    def result(self, index: int, order: Perm | None = None) -> Value:
+        """Result ``index`` of PyTorch's call, not yet made by a node."""
         order = self.order if order is None else order
-        outs = []
-        for i, tensor in enumerate(self.outs):
-            outs.append(Value(type_of(tensor, self.where).permute(order), self._result_name(), origin=Origin(self.call.outs[i], order)))
-        return Node.make(op, inputs, outs, attrs, self.where).outputs
+        return Value(self.out_type(index).permute(order), self._result_name(), origin=Origin(self.call.outs[index], order))
 
     def emit_as(self, type_: Type, op: str, *inputs: Value | None, **attrs: Any) -> Value:
         """A node whose result is none of PyTorch's."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ..errors import Bug, UnsupportedOps
-from ..ir import Array, DType, Finding, Graph, Origin, Quant, Type, Value
+from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value
 from ..quant import type_of
 from ..record import Call, Recording, Ref
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
@@ -21,12 +21,14 @@ from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 @dataclass(frozen=True)
 class Lowered:
     """``graph``: Circle's operators with PyTorch's own integers. ``corrected``: for recorded tensors where PyTorch's kernel is
-    known to deviate from what it documents, the integers that it documents.
+    known to deviate from what it documents, the integers that it documents. ``steps``: for float tensors whose operands PyTorch
+    quantizes at run time, by how much two right ways of rounding these may differ.
     """
 
     graph: Graph
     findings: Sequence[Finding]
     corrected: Mapping[int, Array]
+    steps: Mapping[int, float]
 
 
 def lower(recording: Recording, options: Options = Options()) -> Lowered:
@@ -52,7 +54,7 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         placed = builder.place(out)
         outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
     graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
-    return Lowered(graph, builder.findings, builder.corrected)
+    return Lowered(graph, builder.findings, builder.corrected, builder.steps)
 
 
 def _io_order(rank: int, io_layout: str) -> Perm:
@@ -92,12 +94,13 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
     result = lowering.body(c, **operands, **parameters, **{k: v for k, v in lowering.constants.items() if k in lowering.params})
     results: list[Any] = [result] if isinstance(result, (Value, Placed)) else list(result)
-    if island:
-        results = [_quantized(Context(builder, call, order), results[0])]
     if len(results) != len(call.outs):
         raise Bug(f"the lowering of {call.op} gave {len(results)} results, PyTorch {len(call.outs)}", where=call.where)
     for number, made in zip(call.outs, results, strict=True):
-        builder.env[number] = made if isinstance(made, Placed) else Placed(made, _order_of(made, order))
+        if number not in builder.read:
+            continue
+        placed_result = made if isinstance(made, Placed) else Placed(made, c.order_of(made))
+        builder.env[number] = _quantized(c, number, placed_result) if island else placed_result
         _check(builder, call, number)
 
 
@@ -133,19 +136,25 @@ def _in_order(c: Context, placed: Placed, order: Perm) -> Value:
     return c.builder.arrange(Placed(reshaped(c, value, shape), plain(len(order))), order)
 
 
-def _order_of(value: Value, default: Perm) -> Perm:
-    return value.origin.order if value.origin else default
-
-
 # -- float islands: what PyTorch computes by dequantizing, computing in float and quantizing again
 
 
 class _FloatContext(Context):
-    """A context whose result is float, to be quantized behind it."""
+    """A context whose quantized results are float, to be quantized behind it."""
 
-    def emit_many(self, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Sequence[Value]:
-        order = self.order if order is None else order
-        return (self.emit_as(replace(self.out_type().permute(order), dtype=DType.FLOAT32, quant=None), op, *inputs, **attrs),)
+    def __init__(self, builder: Builder, call: Call, order: Perm) -> None:
+        super().__init__(builder, call, order)
+        self.orders: dict[str, Perm] = {}  # of the float results, which are none of the recorded tensors
+
+    def result(self, index: int, order: Perm | None = None) -> Value:
+        out = super().result(index, order)
+        if out.type.quant is None:
+            return out
+        self.orders[out.name] = self.order if order is None else order
+        return replace(out, type=Type(out.type.shape, DType.FLOAT32), origin=None)
+
+    def order_of(self, value: Value) -> Perm:
+        return self.orders.get(value.name) or super().order_of(value)
 
 
 def _dequantized(c: Context, value: Value) -> Value:
@@ -154,8 +163,12 @@ def _dequantized(c: Context, value: Value) -> Value:
     return c.emit_as(Type(value.type.shape, DType.FLOAT32), "DEQUANTIZE", value)
 
 
-def _quantized(c: Context, value: Value) -> Value:
-    return c.emit("QUANTIZE", value)
+def _quantized(c: Context, number: int, made: Placed) -> Placed:
+    """A float result of an island as the quantized one that PyTorch gave."""
+    out = Context.result(c, c.call.outs.index(number), made.order)
+    if out.type.quant is None or made.value.type.quant is not None:
+        return made
+    return Placed(Node.make("QUANTIZE", (made.value,), (out,), where=c.where).out, made.order)
 
 
 def _check(builder: Builder, call: Call, number: int) -> None:

@@ -173,13 +173,15 @@ class Context:
 
     def emit_as(self, type_: Type, op: str, *inputs: Value | None, **attrs: Any) -> Value:
         """A node whose result is none of PyTorch's."""
-        return Node.make(op, inputs, (Value(type_, self.builder.name(f"{self._stem()}.{op.lower()}")),), attrs, self.where).out
+        return Node.make(op, inputs, (Value(type_, self.builder.name(f"{self.stem}.{op.lower()}")),), attrs, self.where).out
 
-    def _stem(self) -> str:
+    @property
+    def stem(self) -> str:
+        """What the values of this call are named after: its module, or its operator."""
         return self.where.module or self.call.op.partition("::")[2].partition(".")[0]
 
     def _result_name(self) -> str:
-        return self.builder.name(self._stem())
+        return self.builder.name(self.stem)
 
     def const(self, data: Array | Sequence[int] | float, stem: str = "constant", quant: Quant | None = None) -> Value:
         """A constant; integers become int32, as every operator wants its axes and shapes, and floats float32."""

@@ -147,11 +147,12 @@ class _FloatContext(Context):
         self.orders: dict[str, Perm] = {}  # of the float results, which are none of the recorded tensors
 
     def result(self, index: int, order: Perm | None = None) -> Value:
-        out = super().result(index, order)
-        if out.type.quant is None:
-            return out
-        self.orders[out.name] = self.order if order is None else order
-        return replace(out, type=Type(out.type.shape, DType.FLOAT32), origin=None)
+        type_, order = self.out_type(index), self.order if order is None else order
+        if type_.quant is None:
+            return super().result(index, order)
+        name = self.builder.name(f"{self.stem}.float")
+        self.orders[name] = order
+        return Value(Type(type_.permute(order).shape, DType.FLOAT32), name)
 
     def order_of(self, value: Value) -> Perm:
         return self.orders.get(value.name) or super().order_of(value)

@@ -73,18 +73,29 @@ def rescaled(weight: Array, factor: Array, axis: int) -> Array:
 
 
 def dequantized(q: Array, quant: Quant) -> Array:
-    """``scale * (q - zero_point)`` in float32, as PyTorch computes it; for per-tensor quantization."""
-    result: Array = (q.astype(np.float32) - np.float32(quant.zero_point[0])) * quant.scale[0]
+    """``scale * (q - zero_point)``, rounded to float32 once."""
+    scale, zero_point = _along_axis(quant, q.ndim)
+    result: Array = ((q.astype(np.float64) - zero_point) * scale).astype(np.float32)
     return result
 
 
 def quantized(real: Array, type_: Type) -> Array:
-    """``clamp(rint(real / scale) + zero_point)`` in float64, for per-tensor types."""
+    """``clamp(rint(real / scale) + zero_point)`` in float64."""
     assert type_.quant is not None
+    scale, zero_point = _along_axis(type_.quant, real.ndim)
     info = np.iinfo(type_.dtype.numpy)
-    q = np.rint(real.astype(np.float64) / np.float64(type_.quant.scale[0])) + type_.quant.zero_point[0]
-    result: Array = np.clip(q, info.min, info.max).astype(type_.dtype.numpy)
+    # the largest float64 below the bound: int64's own is none, and would come out negative
+    q = np.clip(np.rint(real.astype(np.float64) / scale) + zero_point, info.min, np.nextafter(info.max + 1.0, 0))
+    result: Array = q.astype(type_.dtype.numpy)
     return result
+
+
+def _along_axis(quant: Quant, rank: int) -> tuple[Array, Array]:
+    """Scale and zero point in float64, one of each or along their axis."""
+    shape = [1] * rank
+    if quant.axis is not None:
+        shape[quant.axis] = -1
+    return quant.scale.astype(np.float64).reshape(shape), quant.zero_point.astype(np.float64).reshape(shape)
 
 
 def moved_by_128(q: Array, dtype: DType) -> Array:

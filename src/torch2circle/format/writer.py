@@ -101,7 +101,7 @@ def _model(graph: Graph, constants: list[Value], identifier: str, metadata: Mapp
     nodes = graph.nodes()
     codes = {code: i for i, code in enumerate(dict.fromkeys(_code(node) for node in nodes))}
     subgraph = {
-        "tensors": [_tensor(value, name, buffer.get(value, 0)) for value, name in zip(values, _unique_names(values), strict=True)],
+        "tensors": [_tensor(value, name, buffer.get(value, 0)) for value, name in zip(values, unique_names(values), strict=True)],
         "inputs": [index[value] for value in graph.inputs],
         "outputs": [index[value] for value in graph.outputs],
         "operators": [_operator(node, index, codes[_code(node)]) for node in nodes],
@@ -123,7 +123,7 @@ def _model(graph: Graph, constants: list[Value], identifier: str, metadata: Mapp
     }
 
 
-def _unique_names(values: Iterable[Value]) -> list[str]:
+def unique_names(values: Iterable[Value]) -> list[str]:
     """Each value's name, with ``_1``, ``_2``, ... where it is taken. onert crashes without a name."""
     taken: dict[str, None] = {}
     for value in values:

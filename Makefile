@@ -36,7 +36,7 @@ lint: $(STAMP) ## style and types
 bench: $(STAMP) ## time, memory and file size of exports
 	$(BIN)/python tools/bench.py
 
-support: $(STAMP) ## write docs/support.md from the lowerings and the targets
+support: $(STAMP) ## measure how each operator is computed, and write docs/support.md
 	$(BIN)/python tools/gen_support_table.py
 
 golden: $(STAMP) ## accept the graphs the lowerings write now; read the diff

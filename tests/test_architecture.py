@@ -21,11 +21,12 @@ ROWS = [
     {"loading", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "runtimes"},
     {"verify"},
     {"pipeline"},
+    {"support"},
     {"show", "cli"},
     {"__init__", "__main__"},
 ]
 ALLOWED = {
-    "torch": {"loading", "safety", "healing", "record", "provenance", "mutation", "quant", "lower", "pipeline"},
+    "torch": {"loading", "safety", "healing", "record", "provenance", "mutation", "quant", "lower", "pipeline", "support"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),

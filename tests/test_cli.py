@@ -224,7 +224,7 @@ def test_ops(run: Run) -> None:
     code, out, _ = run("ops")
     assert code == 0
     assert "quantized::conv2d_relu.new" in out
-    assert set(json.loads(run("ops", "--json")[1])) == {"lowered", "measured"}
+    assert set(json.loads(run("ops", "--json")[1])) == {"lowered", "refused", "measured"}
 
 
 def test_help_and_version(run: Run) -> None:

@@ -198,17 +198,20 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
 def ops(as_json: bool, debug: bool) -> None:
     """List the supported operators.
 
-    First PyTorch's that can be exported, then the file's and what the runtimes do with them, as measured.
+    First PyTorch's and how each target computes them, with the largest difference measured; then those on quantized
+    tensors that have no lowering; then the file's and what the runtimes do with them. docs/support.md explains the words.
     """
-    from .show import columns, support_rows
+    from .show import columns, file_rows, refused_rows, support_rows
 
-    lowered, measured = support_rows()
     if as_json:
-        click.echo(json.dumps({"lowered": lowered, "measured": measured}, indent=2))
+        tables = {"lowered": support_rows(), "refused": refused_rows(), "measured": file_rows()}
+        click.echo(json.dumps(tables, indent=2))
         return
-    click.echo(columns([("PyTorch operator", "lowered by", "on quantized tensors"), *lowered], _width()))
+    click.echo(columns([("PyTorch operator", "operands", "onert", "LiteRT"), *support_rows()], None))
     click.echo()
-    click.echo(columns([("file operator", "onert", "LiteRT"), *measured], None))
+    click.echo(columns([("without a lowering", "why"), *refused_rows()], _width()))
+    click.echo()
+    click.echo(columns([("file operator", "onert", "LiteRT"), *file_rows()], None))
 
 
 def main(args: Sequence[str] | None = None) -> None:

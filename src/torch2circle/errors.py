@@ -6,7 +6,7 @@ A message has no full stop and puts the value after a colon; a hint follows afte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,15 +57,18 @@ class RecordError(UserError):
 
 
 class UnsupportedOps(UserError):
-    """PyTorch operators without a lowering: all of them at once, as ``missing`` = (operator, count, first place, nearest)."""
+    """PyTorch operators without a lowering: all of them at once, as ``missing`` = (operator, count, first place, nearest).
+
+    ``nearest`` are operators with a similar name, ``reasons`` says why an operator has no lowering.
+    """
 
     exit_code = 5
 
-    def __init__(self, missing: Sequence[tuple[str, int, Where, Sequence[str]]]) -> None:
+    def __init__(self, missing: Sequence[tuple[str, int, Where, Sequence[str]]], reasons: Mapping[str, str] = {}) -> None:
         self.missing = list(missing)
         lines = [f"{len(missing)} operator(s) without a lowering:"]
         for op, count, where, nearest in missing:
-            near = f" (nearest: {', '.join(nearest)})" if nearest else ""
+            near = f" ({reasons[op]})" if op in reasons else f" (nearest: {', '.join(nearest)})" if nearest else ""
             lines.append(f"  {op} x{count}, first at {where}{near}")
         hint = '`torch2circle ops` lists what is supported; add one with @torch2circle.lowers("ns::op") in src/torch2circle/lower/'
         super().__init__("\n".join(lines), hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +44,36 @@ def weight_bytes(graph: Graph) -> dict[str, int]:
     return dict(sizes.most_common())
 
 
-def support_rows() -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
-    """(PyTorch operator, lowering, on quantized tensors) for each that is lowered, and (file operator, onert, LiteRT) as measured."""
+def support_rows() -> list[tuple[str, str, str, str]]:
+    """(PyTorch operator, kind of its operands, how onert computes it, how LiteRT does) as measured, for each that is lowered."""
     from .lower import LOWERINGS
-    from .lower.registry import takes_quantized
+    from .support import WAYS, measured
+
+    def said(cell: Mapping[str, float]) -> str:
+        return ", ".join(f"{way} {cell[way]:g}" if cell[way] else way for way in WAYS if way in cell) or "not measured"
+
+    table = measured()
+    unmeasured = {op: {"": {}} for op in LOWERINGS}  # the user's own
+    rows = ((op, kind, cells) for op, kinds in sorted({**unmeasured, **table}.items()) for kind, cells in sorted(kinds.items()))
+    return [(op, kind, *(said(cells.get(runtime, {})) for runtime in ("onert", "litert"))) for op, kind, cells in rows]
+
+
+def refused_rows() -> list[tuple[str, str]]:
+    """(PyTorch operator on quantized tensors, why it has no lowering)."""
+    from .lower import LOWERINGS
+    from .lower.vocabulary import quantized_operators, reason
+
+    return [(op, reason(op) or "not supported") for op in quantized_operators() if op not in LOWERINGS]
+
+
+def file_rows() -> list[tuple[str, str, str]]:
+    """(file operator, what onert does with each scheme, what LiteRT does) as measured."""
     from .targets.base import measured
 
-    lowered = []
-    for op, entry in sorted(LOWERINGS.items()):
-        by = f"{entry.body.__module__.rpartition('.')[2]}.{entry.body.__name__}"
-        lowered.append((op, by, "float island" if entry.island else "yes" if takes_quantized(op) else "no"))
-    tables = measured("onert"), measured("litert")
+    def said(row: Mapping[str, str]) -> str:
+        return ", ".join(f"{scheme} {verdict}" for scheme, verdict in row.items()) or "not measured"
 
-    def said(op: str) -> list[str]:
-        return [", ".join(f"{scheme} {verdict}" for scheme, verdict in table.get(op, {}).items()) or "not measured" for table in tables]
-
-    return lowered, [(op, *said(op)) for op in OPS]  # type: ignore[misc]
+    return [(op, said(measured("onert").get(op, {})), said(measured("litert").get(op, {}))) for op in OPS]
 
 
 def columns(rows: Sequence[Sequence[str]], width: int | None) -> str:

@@ -16,6 +16,7 @@ from ..quant import type_of
 from ..record import Call, Recording, Ref
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
+from .vocabulary import reason
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def _refuse_missing(calls: Sequence[Call]) -> None:
     missing = Counter(call.op for call in calls if call.op not in LOWERINGS)
     if missing:
         first = {call.op: call.where for call in reversed(calls)}
-        raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()])
+        reasons = {op: why for op in missing if (why := reason(op))}
+        raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()], reasons)
 
 
 def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:

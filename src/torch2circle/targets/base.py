@@ -63,7 +63,7 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
     Raises:
         TargetError: naming every operator that cannot be, with its place.
     """
-    graph = rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
+    graph = rewritten(graph, target, fired)
     refused = [node for node in graph.nodes() if not target.runs(node)]
     if refused:
         lines = [f"  {n.op} ({scheme(n)}: {target.verdict(n)}) at {n.where}" for n in refused[:20]]
@@ -74,6 +74,11 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
             hint=f"--target {others} may run them",
         )
     return graph
+
+
+def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
+    """The graph in the target's convention, with all that its rules can do, whether or not the runtime executes it then."""
+    return rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
 
 
 def flavoured(graph: Graph, eight_bit: DType) -> Graph:
@@ -112,7 +117,7 @@ def _requantized_as(value: Value, dtype: DType) -> Value:
     return emit("QUANTIZE", value.type.as_eight_bit(dtype), value, name=f"{value.name}.{dtype.value}")
 
 
-def islands(graph: Graph) -> list[Finding]:
+def island_nodes(graph: Graph) -> list[Node]:
     """Operators that compute in float between quantized ones: nothing is lost, but they cost time."""
     from_ints: set[Value] = set()
     for node in graph.nodes():
@@ -122,8 +127,13 @@ def islands(graph: Graph) -> list[Finding]:
     for node in reversed(graph.nodes()):
         if node.op == "QUANTIZE" or any(out in into_ints for out in node.outputs):
             into_ints.update(v for v in node.inputs if v is not None and v.type.dtype.is_float)
-    inside = [n for n in graph.nodes() if n.op not in ("QUANTIZE", "DEQUANTIZE") and n.out in from_ints and n.out in into_ints]
-    return [Finding("note", "island", node.where.module or "<top>", f"{node.op} computes in float ({node.where})") for node in inside]
+    return [n for n in graph.nodes() if n.op not in ("QUANTIZE", "DEQUANTIZE") and n.out in from_ints and n.out in into_ints]
 
 
-__all__ = ["OPS", "Target", "flavoured", "islands", "legalize", "measured"]
+def islands(graph: Graph) -> list[Finding]:
+    """A note for each of ``island_nodes``."""
+    said = ((node.where, f"{node.op} computes in float ({node.where})") for node in island_nodes(graph))
+    return [Finding("note", "island", where.module or "<top>", message) for where, message in said]
+
+
+__all__ = ["OPS", "Target", "flavoured", "island_nodes", "islands", "legalize", "measured", "rewritten"]

@@ -18,9 +18,10 @@ from . import __version__, spec
 from .boundary import with_integer_io
 from .errors import Bug, WriteError
 from .format import save, to_bytes
+from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import program
-from .lower import CHOICES, Options, lower
+from .lower import CHOICES, LOWERINGS, Options, lower
 from .optimize import optimize
 from .record import Recording, record
 from .targets import Target, islands, legalize, target_for
@@ -77,7 +78,7 @@ def export(
     tell = progress or (lambda stage: None)
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
-    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize)
+    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
     tell("lower")
     lowered = lower(recording, Options(**chosen))
     graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
@@ -142,6 +143,25 @@ class ExportedModel:
         chosen = target_for(None, target)
         graph = self.for_target(chosen)
         return to_bytes(graph, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
+
+    def save_qparams(self, folder: str | os.PathLike[str]) -> Bundle:
+        """Write what ONE's q-implant takes: ``model.circle`` in float, and in ``qparam.json`` and ``.npy`` files its integers.
+
+        Args:
+            folder: a new or empty one; after an error it is as it was.
+
+        Returns:
+            The same two parts, and as ``findings`` what q-implant will not take.
+
+        Raises:
+            UserError: the model has no quantized tensor.
+            TargetError: an operator has no float form.
+            WriteError: ``folder`` holds files, or cannot be written.
+        """
+        bundle = separate(self.graph)
+        _must_be_well_formed(bundle.graph)
+        bundle.save(folder, _metadata(bundle.graph, target_for(None, "one")))
+        return bundle
 
     def diagnostics(self, target: str | None = None) -> tuple[Finding, ...]:
         """What the user should know: raised scales, doubtful calibration, and for a target its float islands."""

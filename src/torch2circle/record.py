@@ -7,9 +7,9 @@ and what depends on no input is a constant and leaves no call behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NoReturn, cast
 
 import torch
@@ -110,6 +110,7 @@ def record(
     *,
     names: Sequence[str] = (),
     specialize: bool = False,
+    whole: Container[str] | None = None,
 ) -> Recording:
     """Record one call of ``run`` on the example inputs; neither the model nor the inputs are changed.
 
@@ -119,6 +120,8 @@ def record(
         kwargs: example inputs by name.
         names: one for each of ``args`` and then of ``kwargs``; what the inputs are called.
         specialize: let a value that is read from an input on the host become a constant, which is otherwise refused.
+        whole: operators to record as they are. Another one that PyTorch can decompose is recorded as what it is made of;
+            None records all of them whole.
 
     Raises:
         RecordError: train mode, unconverted observers, a branch on data, state that is written, or an error of the model itself.
@@ -126,7 +129,7 @@ def record(
     module = run if isinstance(run, nn.Module) else None
     if module is not None:
         refuse_unfinished(module)
-    recorder = _Recorder(module, specialize)
+    recorder = _Recorder(module, specialize, whole)
     leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs or {})))
     # a copy of each input: a model that writes into its input must not write into the caller's tensor
     leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
@@ -180,9 +183,9 @@ def refuse_unfinished(module: nn.Module) -> None:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, module: nn.Module | None, specialize: bool) -> None:
+    def __init__(self, module: nn.Module | None, specialize: bool, whole: Container[str] | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.specialize = specialize
+        self.specialize, self.whole = specialize, whole
         self.provenance = Provenance(module)
         self.state = {storage_of(tensor): name for name, tensor in self.provenance.state.items()}
         self.tensors: list[Tensor] = []
@@ -252,12 +255,23 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written and op != "aten::detach_":
             return self.write(func, op, bound, written, run)
+        if any(id(t) in self.number for t in tensors) and (made_of := self.decomposition(func, op)):
+            with self:
+                return made_of(*args, **(kwargs or {}))
         result = self.deterministic(op, bound, run) if torch.Tag.nondeterministic_seeded in func.tags else run()
         outs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
         self.aliases.add(op, bound, outs, tensors)
         if op not in METADATA and any(id(t) in self.number for t in tensors):
             self.keep(func, op, bound, result, outs)
         return result
+
+    def decomposition(self, func: Any, op: str) -> Callable[..., Any] | None:
+        """What computes an operator that is not recorded whole: its composite kernel, or PyTorch's own decomposition into its core."""
+        if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS:
+            return None
+        if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+            return cast("Callable[..., Any]", func.decompose)
+        return _core_decompositions().get(func)
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -384,6 +398,13 @@ def _bind(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str
         elif argument.has_default_value():
             bound[argument.name] = argument.default_value
     return bound
+
+
+@cache
+def _core_decompositions() -> Mapping[Any, Callable[..., Any]]:
+    from torch._decomp import core_aten_decompositions  # late: it takes a quarter of a second, and few models need it
+
+    return cast("Mapping[Any, Callable[..., Any]]", core_aten_decompositions())
 
 
 def _full_name(func: Any) -> str:

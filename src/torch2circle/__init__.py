@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from .implant import implant_qparams as implant_qparams
     from .loading import load as load
     from .lower import lowers as lowers
     from .pipeline import ExportedModel as ExportedModel
@@ -35,7 +36,7 @@ from .errors import (
 )
 
 # torch takes seconds to import: only those who export pay for it, not `torch2circle inspect` or --help
-_LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "loading", "lowers": "lower"}
+_LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "loading", "lowers": "lower", "implant_qparams": "implant"}
 
 
 def __getattr__(name: str) -> Any:
@@ -55,5 +56,6 @@ def _version() -> str:
 
 __all__ = [
     "Bug", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "QuantizationError", "RecordError", "TargetError",
-    "Torch2CircleError", "UnsupportedOps", "UnsupportedUse", "UserError", "VerifyFailed", "WriteError", "export", "load", "lowers",
+    "Torch2CircleError", "UnsupportedOps", "UnsupportedUse", "UserError", "VerifyFailed", "WriteError", "export",
+    "implant_qparams", "load", "lowers",
 ]  # fmt: skip

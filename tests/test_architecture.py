@@ -18,7 +18,7 @@ ROWS = [
     {"errors"},
     {"ir"},
     {"spec", "arithmetic", "quant", "format"},
-    {"loading", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "runtimes"},
+    {"loading", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "implant", "runtimes"},
     {"verify"},
     {"pipeline"},
     {"support"},

@@ -1,4 +1,4 @@
-"""The command line: ``torch2circle MODEL OUTPUT``, and ``verify``, ``inspect``, ``ops``.
+"""The command line: ``torch2circle MODEL OUTPUT``, and ``verify``, ``inspect``, ``qparams``, ``implant``, ``ops``.
 
 Data goes to standard output, progress and errors to standard error. torch is imported only by the commands that need it.
 """
@@ -185,11 +185,78 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    for key in ("file", "identifier", "version", "description", "bytes", "inputs", "outputs", "operators", "weights"):
-        value = facts[key]
-        _say(key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+    _print_facts(facts, "file", "identifier", "version", "description", "bytes", "inputs", "outputs", "operators", "weights")
     click.echo()
     click.echo(str(contents.graph), nl=False)
+
+
+@cli.command(context_settings=SETTINGS)
+@click.argument("model")
+@click.argument("folder", type=click.Path(path_type=Path), metavar="OUT_DIR")
+@_loading
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
+def qparams(model: str, folder: Path, as_json: bool, debug: bool, **loading: Any) -> None:
+    """Write MODEL as a bundle for ONE's q-implant.
+
+    OUT_DIR, new or empty, gets model.circle in float, and the integers of its tensors in qparam.json and .npy files.
+    Inputs and outputs are quantized there, so --io-dtype has no effect on them.
+    """
+    with _stages() as stage:
+        from .implant import must_be_free
+
+        must_be_free(folder)
+        exported = _export(model, stage, **loading)
+        stage("write")
+        bundle = exported.save_qparams(folder)
+    summary: dict[str, Any] = {
+        "folder": str(folder),
+        "tensors": len(bundle.entries),
+        "bytes": (folder / "model.circle").stat().st_size,
+        "diagnostics": [vars(finding) for finding in (*exported.diagnostics(), *bundle.findings)],
+    }
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    click.echo(f"{folder}: qparam.json for {summary['tensors']} tensors of model.circle, {summary['bytes']:,} bytes")
+    _print_findings(summary["diagnostics"])
+
+
+@cli.command(context_settings=SETTINGS)
+@click.argument("source", type=click.Path(path_type=Path), metavar="MODEL")
+@click.argument("bundle", type=click.Path(path_type=Path), metavar="QPARAM")
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option("--target", type=click.Choice(TARGET_NAMES), help="Runtime to write for; the suffix of OUTPUT tells the default.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
+def implant(source: Path, bundle: Path, output: Path, target: str | None, as_json: bool, debug: bool) -> None:
+    """Put a q-implant bundle into a float MODEL.
+
+    MODEL is a .circle or .tflite file, QPARAM the bundle's qparam.json, OUTPUT the quantized .circle or .tflite file.
+    Inputs and outputs that the bundle names take and give integers.
+    """
+    with _stages() as stage:
+        from .format import read
+        from .implant import implant_qparams
+        from .show import describe
+        from .targets import target_for
+
+        stage("implant")
+        chosen = target_for(output, target)
+        implanted = implant_qparams(source, bundle, output, chosen.name)
+    summary = describe(read(output), output) | {
+        "target": chosen.name,
+        "implanted": implanted.count,
+        "left": implanted.left,
+        "diagnostics": [vars(finding) for finding in implanted.findings],
+    }
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    click.echo(f"{output}: {summary['bytes']:,} bytes for {chosen.name}")
+    _print_facts(summary, "inputs", "outputs", "operators", "weights")
+    _say("implanted", f"{implanted.count} tensors; without an entry, hence in float: {', '.join(implanted.left) or 'none'}")
+    _say("islands", f"{len(implanted.findings)} operator(s) in float between quantized ones")
 
 
 @cli.command(context_settings=SETTINGS)
@@ -324,14 +391,24 @@ def _print_summary(summary: dict[str, Any], why_not_verified: str) -> None:
     _say("operators", f"{sum(operators.values())}: " + ", ".join(f"{count} {op}" for op, count in operators.items()))
     _say("weights", ", ".join(f"{name} {size:,} bytes" for name, size in summary["weights"].items()) or "none")
     _say("islands", f"{summary['islands']} operator(s) in float between quantized ones")
-    for finding in summary["diagnostics"]:
-        if finding["code"] != "island":
-            _say(finding["severity"], f"{finding['code']} in {finding['path']}: {finding['message']}")
+    _print_findings(summary["diagnostics"])
     if done is None:
         _say("verified", f"no: {why_not_verified}")
         return
     text = f"in {done['runtime']}: {done['equal']:.2%} of outputs bit-equal, largest difference {done['lsb']:g} LSB; "
     _say("verified", f"{text}operator by operator at most {done['operator_lsb']:g} LSB; {done['seconds']:.3f} s a run")
+
+
+def _print_findings(findings: Sequence[dict[str, Any]]) -> None:
+    for finding in findings:
+        if finding["code"] != "island":
+            _say(finding["severity"], f"{finding['code']} in {finding['path']}: {finding['message']}")
+
+
+def _print_facts(facts: dict[str, Any], *keys: str) -> None:
+    for key in keys:
+        value = facts[key]
+        _say(key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
 
 
 def _fail_if_wrong(report: Report | None) -> None:

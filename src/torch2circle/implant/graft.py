@@ -34,10 +34,14 @@ IN_FLOAT = ("CAST", "DEQUANTIZE")
 
 @dataclass(frozen=True)
 class Implanted:
-    """The ``graph`` that was written, the ``size`` of its file, the float tensors that had no entry, and the float islands."""
+    """The ``graph`` that was written, the ``size`` of its file, the ``count`` of entries, the float tensors ``left`` without one.
+
+    ``findings`` has a note for each float operator between integer ones.
+    """
 
     graph: Graph
     size: int
+    count: int
     left: tuple[str, ...]
     findings: tuple[Finding, ...]
 
@@ -71,7 +75,7 @@ def implant_qparams(
     metadata = {name: data for name, data in contents.metadata.items() if name != "torch2circle.origins"}  # one for each operator
     size = save(final, path, identifier=chosen.identifier, metadata=metadata)
     left = tuple(v.name for v in graph.values() if v.type.dtype.is_float and v not in types)
-    return Implanted(final, size, left, tuple(islands(final)))
+    return Implanted(final, size, len(entries), left, tuple(islands(final)))
 
 
 def _refuse(what: str, mistakes: Mistakes) -> None:

@@ -143,11 +143,13 @@ def _entry(value: Value) -> Entry:
 
 def _lacking(graph: Graph) -> list[Finding]:
     """Operators that ONE's own tools have no integer form of."""
-    message = "{} ({}) is none of ONE's quantized operators; `torch2circle implant` makes others of it"
+    lacking: dict[str, list[Node]] = {}
+    for node in graph.nodes():
+        if not ONE.runs(node):
+            lacking.setdefault(f"{node.op} ({scheme(node)})", []).append(node)
+    message = "{} x{} is none of ONE's quantized operators; `torch2circle implant` makes others of it"
     return [
-        Finding("warning", "one-lacks", node.where.module or "<top>", message.format(node.op, scheme(node)))
-        for node in graph.nodes()
-        if not ONE.runs(node)
+        Finding("warning", "one-lacks", nodes[0].where.module or "<top>", message.format(op, len(nodes))) for op, nodes in lacking.items()
     ]
 
 

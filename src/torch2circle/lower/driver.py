@@ -72,7 +72,7 @@ def _refuse_missing(calls: Sequence[Call]) -> None:
 
 def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     first = next(iter(call.args))
-    args = {("x" if name == first else name): value for name, value in call.args.items()}
+    args = {("x" if name == first and name not in lowering.params else name): value for name, value in call.args.items()}
     activations = {name: value for name, value in args.items() if name not in PARAMETERS}
     tensors = [leaf for leaf in pytree.tree_leaves(activations) if isinstance(leaf, (Ref, Tensor))]
     placed = [builder.place(leaf) for leaf in tensors]

@@ -54,9 +54,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 def lowers(*ops: str, order: Order = Order.ANY, ignores: tuple[str, ...] = (), island: bool = False, **constants: Any) -> Callable[[F], F]:
     """Register a function as the lowering of ``ops`` (full names with overload: ``aten::mean.dim``).
 
-    The function takes the context ``c``, then ``x``, the operator's first argument whatever its schema calls it, then by name
-    any of the other schema arguments and of ``constants``. An argument of the schema that it does not take must be in
-    ``ignores`` or ``TOLD_BY_RESULT``, so that none is dropped unseen.
+    The function takes the context ``c``, then ``x``, the operator's first argument whatever its schema calls it (unless it is one of
+    ``PARAMETERS``, taken by its name), then by name any of the other schema arguments and of ``constants``. An argument of the schema
+    that it does not take must be in ``ignores`` or ``TOLD_BY_RESULT``, so that none is dropped unseen.
 
     Raises:
         ValueError: at import, if the operator does not exist, is registered already, or a name is not in its schema.
@@ -67,7 +67,8 @@ def lowers(*ops: str, order: Order = Order.ANY, ignores: tuple[str, ...] = (), i
         for op in ops:
             if op in LOWERINGS:
                 raise ValueError(f"{op} has a lowering already")
-            known = ["x", *schema_names(op)[1:]]
+            known = schema_names(op)
+            known = known if known[0] in PARAMETERS.intersection(params) else ["x", *known[1:]]
             if extra := set(params) - set(known) - set(constants):
                 raise ValueError(f"lowering of {op} wants {sorted(extra)}, but the schema has {known}")
             if dropped := set(known) - set(params) - set(ignores) - TOLD_BY_RESULT:

@@ -2,6 +2,7 @@
 
 There is no runtime to measure: the table is the contract, every operator in float32 and in uint8. It differs from
 onert's in what onert 0.1.0 gets wrong but the toolchain accepts: per-channel FULLY_CONNECTED, activations on their own.
+Activations and weights of int16 with int64 biases, its other family, come only from bundles of q-implant.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ _FORMS = ("f32", "u8", "u8/u8pc", "u8/u8pt", "f32+computed", "u8/u8pt+computed",
 _CHANGES = ("f32->u8", "u8->f32", "i8->u8", "u8->i8", "u8->i32", "f32->i32", "u8->bool", "f32->bool", "i32->bool")
 _MODES = ("f32+half_pixel", "u8+half_pixel", "f32+aligned", "u8+aligned")
 _TYPES = (*_FORMS, *_CHANGES, *_MODES)
+_INT16 = ("i16", "i16/i16pc", "i16/i16pt", "f32->i16", "i16->f32", "u8->i16", "i16->u8")
 _LACKS = {"HARD_SWISH", "GELU", "SIGN", "ATAN2", "CUMSUM", "CONV_3D", "CONV_3D_TRANSPOSE", "EMBEDDING_LOOKUP", "RELU_0_TO_1"}
-_TABLE = {op: {} if op in _LACKS else dict.fromkeys(_TYPES, "exact") for op in OPS}
+_TABLE = {op: {} if op in _LACKS else dict.fromkeys(_TYPES if spec.fixed else (*_TYPES, *_INT16), "exact") for op, spec in OPS.items()}
 _BARE = Target("one", "CIR0", ".circle", None, DType.UINT8, _TABLE)
 
 ONE = replace(

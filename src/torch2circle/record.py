@@ -271,7 +271,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             return cast("Callable[..., Any]", func.decompose)
-        return _core_decompositions().get(func)
+        table = _core_decompositions()
+        return table[func] if func in table else None  # its get() looks elsewhere
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:

@@ -148,6 +148,12 @@ class Context:
         """The PyTorch dimensions that the axes of a result hold."""
         return value.origin.order if value.origin else self.order
 
+    def result_order(self, index: int, order: Perm | None) -> Perm:
+        """``order``, or that of the operands; PyTorch's own stays that with another number of dimensions."""
+        if order is not None:
+            return order
+        return plain(self.outs[index].dim()) if self.order == plain(len(self.order)) else self.order
+
     def axis(self, dim: int) -> int:
         """The axis that holds PyTorch's dimension ``dim`` (negative ones count from the end)."""
         return self.order.index(dim % len(self.order))
@@ -168,7 +174,7 @@ class Context:
 
     def result(self, index: int, order: Perm | None = None) -> Value:
         """Result ``index`` of PyTorch's call, not yet made by a node."""
-        order = self.order if order is None else order
+        order = self.result_order(index, order)
         return Value(self.out_type(index).permute(order), self._result_name(), origin=Origin(self.call.outs[index], order))
 
     def emit_as(self, type_: Type, op: str, *inputs: Value | None, **attrs: Any) -> Value:

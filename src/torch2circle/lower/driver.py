@@ -87,9 +87,10 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     def operand(leaf: Any) -> Any:
         if not isinstance(leaf, (Ref, Tensor)):
             return leaf
+        placed = builder.place(leaf)
         if lowering.order is Order.FREE:
-            return builder.place(leaf)
-        value = _in_order(c, builder.place(leaf), order)
+            return placed
+        value = builder.arrange(placed, plain(len(placed.order))) if lowering.order is Order.PLAIN else _in_order(c, placed, order)
         return _dequantized(c, value) if island else value
 
     operands = {name: pytree.tree_map(operand, activations[name]) for name in lowering.params if name in activations}
@@ -149,7 +150,7 @@ class _FloatContext(Context):
         self.orders: dict[str, Perm] = {}  # of the float results, which are none of the recorded tensors
 
     def result(self, index: int, order: Perm | None = None) -> Value:
-        type_, order = self.out_type(index), self.order if order is None else order
+        type_, order = self.out_type(index), self.result_order(index, order)
         if type_.quant is None:
             return super().result(index, order)
         name = self.builder.name(f"{self.stem}.float")

@@ -16,8 +16,8 @@ class Order(Enum):
     """The dimension order a lowering wants its operands in; the driver brings them there.
 
     ``LAST``: channels last, as convolutions and pools demand. ``ANY``: one common order, whichever is cheapest; the lowering
-    translates dimensions with ``c.axis``. ``PLAIN``: PyTorch's own order. ``FREE``: the lowering gets ``Placed`` values and
-    moves only their order.
+    translates dimensions with ``c.axis``. ``PLAIN``: PyTorch's own order, and each operand with its own number of dimensions.
+    ``FREE``: the lowering gets ``Placed`` values and moves only their order.
     """
 
     LAST = "last"

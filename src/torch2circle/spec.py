@@ -70,7 +70,7 @@ OPS: dict[str, Op] = {
     "SQUARED_DIFFERENCE": Op("SquaredDifferenceOptions", _BINARY),
     "MAXIMUM": Op("MaximumMinimumOptions", _BINARY, moves=True),
     "MINIMUM": Op("MaximumMinimumOptions", _BINARY, moves=True),
-    "ADD_N": Op("AddNOptions", (1, 10_000)),
+    "ADD_N": Op("AddNOptions", (2, 10_000)),
     "EQUAL": Op("EqualOptions", _BINARY, moves=True),
     "NOT_EQUAL": Op("NotEqualOptions", _BINARY, moves=True),
     "GREATER": Op("GreaterOptions", _BINARY, moves=True),
@@ -165,8 +165,12 @@ def scheme(node: Node) -> str:
     ``+grouped``     a convolution whose filter sees a part of the channels
     ``+computed``    a weight that is no constant
     ``+batch``       a convolution of float images with integer weights, more than one image at a time
+    ``+variable``    a state that is kept from call to call
     ``+pc``          data with a scale for each channel
     ``+i64``         positions in int64 (int32 else)
+    ``+broadcast``   an arctangent of operands of unequal shapes
+    ``+axes``        a reversal along several axes at once
+    ``+dropped``     a reduction of four dimensions that drops others than the rows and columns of an image
     ``+half_pixel``  ``+aligned``  a resize by ``half_pixel_centers``, by ``align_corners``
     ``+rescaled``    a result that has not the fixed scale
     ``+requant``     an operator that moves or compares integers, between unequal quantizations
@@ -178,6 +182,9 @@ def scheme(node: Node) -> str:
     marks = {
         "+pc": data.type.quant is not None and data.type.quant.axis is not None,
         "+i64": spec.index is not None and _present(node.inputs[spec.index]).type.dtype is DType.INT64,
+        "+broadcast": node.op == "ATAN2" and data.type.shape != _present(node.inputs[1]).type.shape,
+        "+axes": node.op == "REVERSE_V2" and _present(node.inputs[1]).type.size > 1,
+        "+dropped": spec.options == "ReducerOptions" and _drops(node, data),
         "+half_pixel": node.attrs.get("half_pixel_centers", False),
         "+aligned": node.attrs.get("align_corners", False),
         "+rescaled": _is_rescaled(node),
@@ -194,7 +201,8 @@ def _weighted_scheme(node: Node, data: Value, weight: Value) -> str:
         "+affine": _affine(weight),
         "+grouped": node.op == "CONV_2D" and weight.type.shape[3] != data.type.shape[3],
         "+computed": weight.data is None,
-        "+batch": hybrid and weight.type.rank == 4 and data.type.shape[0] > 1,
+        "+batch": hybrid and "CONV" in node.op and data.type.shape[0] > 1,
+        "+variable": any(v is not None and v.variable for v in node.inputs),
     }
     return (x if weight.type.dtype.is_float else f"{x}/{w}{wide}") + "".join(mark for mark, holds in marks.items() if holds)
 
@@ -236,6 +244,13 @@ def _affine(weight: Value) -> bool:
     if quant is None or (weight.type.dtype is DType.UINT8 and quant.axis is None):
         return False
     return bool((quant.zero_point != (128 if weight.type.dtype is DType.UINT8 else 0)).any())
+
+
+def _drops(node: Node, data: Value) -> bool:
+    if node.attrs.get("keep_dims") or data.type.rank != 4:
+        return False
+    axes = _present(node.inputs[1])
+    return axes.data is None or {int(axis) % 4 for axis in axes.array().flat} != {1, 2}
 
 
 def _is_rescaled(node: Node) -> bool:

@@ -21,7 +21,7 @@ from ..optimize import Rule, rewrite
 from ..optimize.engine import emit
 from ..spec import OPS, scheme
 
-RIGHT = ("exact", "1lsb")
+RIGHT = ("exact", "1lsb", "hybrid")
 EIGHT_BIT = (DType.INT8, DType.UINT8)
 
 
@@ -40,10 +40,16 @@ class Target:
     max_rank: int = 99
 
     def verdict(self, node: Node) -> str:
-        """``exact``, ``1lsb``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured."""
-        if any(v is not None and v.type.rank > self.max_rank for v in (*node.inputs, *node.outputs)):
+        """``exact``, ``1lsb``, ``hybrid``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured.
+
+        ``hybrid`` is within what quantizing float activations to 8 bits changes. Where the number of dimensions matters, the table
+        has the scheme with ``+rank5`` or ``+rank6`` too.
+        """
+        rank = max(v.type.rank for v in (*node.inputs, *node.outputs) if v is not None)
+        if rank > self.max_rank:
             return f"more than {self.max_rank} dimensions"
-        return self.table.get(node.op, {}).get(scheme(node), "unknown")
+        cells, key = self.table.get(node.op, {}), scheme(node)
+        return cells.get(f"{key}+rank{rank}", cells.get(key, "unknown"))
 
     def runs(self, node: Node) -> bool:
         """Whether the runtime gives the right result for this operator with these types."""

@@ -1,0 +1,41 @@
+"""From one element type to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from torch2circle.ir import Quant, Type
+
+from .making import ALL, BOOL, BY_RANK, BYTES, F32, I8, SHAPE, U8, Operand, Probe, draw, probe
+from .weighted import weight
+
+
+def quantization() -> Iterator[Probe]:
+    for shape in (SHAPE, *BY_RANK.values()):
+        for source in (F32, I8, U8):
+            x = draw("x", shape, source)
+            yield from (probe("QUANTIZE", [x], x.real, target) for target in BYTES)
+            if source in BYTES:
+                yield probe("DEQUANTIZE", [x], x.real, F32)
+                for axis in (0, len(shape) - 1, None):  # of a constant, which an addition reads
+                    stored, other = weight(shape, source, axis), draw("x", shape, F32)
+                    real = Operand(Type(shape, F32), stored.real.astype(np.float32), stored=stored)
+                    yield probe("ADD", [other, real], other.real + stored.real, F32, which=0, fused_activation_function="NONE")
+
+
+def casts() -> Iterator[Probe]:
+    for source in ALL:
+        for target in (t for t in ALL if t is not source):
+            for shape in (SHAPE, *BY_RANK.values()):
+                x = draw("x", shape, source, positive=U8 in (source, target))  # a negative number has no uint8
+                raw = Quant.per_tensor(1, 0) if target in BYTES else None
+                integers = x.array != 0 if target is BOOL else np.trunc(x.array.astype(np.float64))
+                if source is U8 and target is I8:
+                    x = Operand(x.type, x.array // 2)  # 128 and more have no int8
+                    integers = x.array.astype(np.int64)
+                yield probe("CAST", [x], integers, target, raw, in_data_type=source.name, out_data_type=target.name)
+
+
+FAMILIES = (quantization, casts)

@@ -98,4 +98,9 @@ def drop_round_trip(node: Node, inner: Node) -> Replacement:
     return operand(inner) if operand(inner).type == node.out.type else None
 
 
-RULES = [drop_relu, drop_relu6, fuse_relu, fuse_relu6, fold_factor, fold_offset, drop_round_trip]
+@rule("QUANTIZE", why="the integers are the same")
+def drop_identity_quantize(node: Node) -> Replacement:
+    return operand(node) if operand(node).type == node.out.type else None
+
+
+RULES = [drop_relu, drop_relu6, fuse_relu, fuse_relu6, fold_factor, fold_offset, drop_round_trip, drop_identity_quantize]

@@ -16,10 +16,10 @@ from .rules import islands, moves, tables, weighted
 
 _FORMS = ("f32", "u8", "u8/u8pc", "u8/u8pt", "f32+computed", "u8/u8pt+computed", "i32", "bool")
 _CHANGES = ("f32->u8", "u8->f32", "i8->u8", "u8->i8", "u8->i32", "f32->i32", "u8->bool", "f32->bool", "i32->bool")
-_MODES = ("f32+half_pixel", "u8+half_pixel", "f32+aligned", "u8+aligned")
+_MODES = tuple(x + mark for x in ("f32", "u8") for mark in ("+half_pixel", "+aligned", "+axes", "+dropped"))
 _TYPES = (*_FORMS, *_CHANGES, *_MODES)
 _INT16 = ("i16", "i16/i16pc", "i16/i16pt", "f32->i16", "i16->f32", "u8->i16", "i16->u8")
-_LACKS = {"HARD_SWISH", "GELU", "SIGN", "ATAN2", "CUMSUM", "CONV_3D", "CONV_3D_TRANSPOSE", "EMBEDDING_LOOKUP", "RELU_0_TO_1"}
+_LACKS = {"HARD_SWISH", "SIGN", "ATAN2", "CUMSUM", "CONV_3D", "CONV_3D_TRANSPOSE", "EMBEDDING_LOOKUP", "RELU_0_TO_1", "REDUCE_ALL"}
 _TABLE = {op: {} if op in _LACKS else dict.fromkeys(_TYPES if spec.fixed else (*_TYPES, *_INT16), "exact") for op, spec in OPS.items()}
 _BARE = Target("one", "CIR0", ".circle", None, DType.UINT8, _TABLE)
 

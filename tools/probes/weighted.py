@@ -205,28 +205,72 @@ def matrix_products() -> Iterator[Probe]:
 
 def sequences() -> Iterator[Probe]:
     """[input, 4 input weights, 4 recurrent ones, 3 peepholes, 4 biases, projection and its bias, output state, cell state]; i, f, g, o."""
-    batch, steps, depth, units = 3, 7, 10, 12
+    batch, steps, depth, units = 3, 5, 10, 12
     rng = np.random.default_rng(0)
 
     def given(shape: Sequence[int]) -> Operand:
         return Operand(Type(tuple(shape), F32), rng.uniform(-0.6, 0.6, shape).astype(np.float32), const=True)
 
-    inward, back = [given((units, depth)) for _ in range(4)], [given((units, units)) for _ in range(4)]
-    biases = [given((units,)) for _ in range(4)]
-    for time_major in (False, True):
-        x = draw("x", (steps, batch, depth) if time_major else (batch, steps, depth), F32)
-        h, c, out = np.zeros((batch, units)), np.zeros((batch, units)), []
-        for step in x.real if time_major else x.real.swapaxes(0, 1):
-            i, f, g, o = (step @ w.real.T + h @ r.real.T + b.real for w, r, b in zip(inward, back, biases, strict=True))
-            c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
-            h = np.tanh(c) / (1 + np.exp(-o))
-            out.append(h)
-        real = np.stack(out, 0 if time_major else 1)
-        for variable in (False, True):
-            state = Operand(Type((batch, units), F32), np.zeros((batch, units), np.float32), not variable, variable=variable)
-            operands = [x, *inward, *back, None, None, None, *biases, None, None, state, state]
-            attrs = {"fused_activation_function": "TANH", "time_major": time_major}
-            yield probe("UNIDIRECTIONAL_SEQUENCE_LSTM", [*operands, *[None] * 4], real, F32, **attrs)
+    def stored(w: Operand, dtype: DType, channels: bool) -> Operand:
+        scale = (np.abs(w.array).max(1) if channels else np.abs(w.array).max(keepdims=True).reshape(1)) / np.float32(127)
+        zero = np.full(len(scale), 128 if dtype is U8 else 0)
+        array = np.rint(w.array / scale.reshape(-1, 1)) + zero.reshape(-1, 1)
+        return Operand(Type(w.type.shape, dtype, Quant(scale, zero, 0 if channels else None)), array.astype(dtype.numpy), const=True)
+
+    def computed(w: Operand, dtype: DType) -> Operand:
+        inner = stored(w, dtype, False)
+        return Operand(w.type, inner.real.astype(np.float32), stored=inner)
+
+    # unequal rows, so that one scale cannot pass for another
+    sizes = [np.float32(size) for size in (1, 0.7, 0.4)] * 4
+    for projected in (False, True):
+        out = 5 if projected else units
+        floats = [given((units, depth)) for _ in range(4)] + [given((units, out)) for _ in range(4)]
+        floats = [Operand(w.type, w.array * np.array(sizes)[:, None], const=True) for w in floats]
+        floats += [given((out, units))] if projected else []
+        biases = [given((units,)) for _ in range(4)]
+        states = [given((batch, out)), given((batch, units))]
+        kinds = [floats, *([computed(w, dtype) for w in floats] for dtype in (I8, U8))]
+        kinds += [[stored(w, dtype, channels) for w in floats] for dtype in (I8, U8) for channels in (False, True)]
+        for weights in kinds:
+            for time_major in (False, True):
+                x = draw("x", (steps, batch, depth) if time_major else (batch, steps, depth), F32)
+                in_time = x.real if time_major else x.real.swapaxes(0, 1)
+                for variable in (False, True):  # a variable is zero at first
+                    state = [Operand(s.type, s.array * (not variable), not variable, variable=variable) for s in states]
+                    real, bound = lstm(in_time, weights, biases, state)
+                    real, bound = (a if time_major else a.swapaxes(0, 1) for a in (real, bound))
+                    operands = [x, *weights[:8], None, None, None, *biases, *weights[8:], *[None] * (1 + (not projected)), *state]
+                    attrs = {"fused_activation_function": "TANH", "time_major": time_major}
+                    hybrid = bound if weights[0].type.dtype is not F32 else None
+                    yield probe("UNIDIRECTIONAL_SEQUENCE_LSTM", [*operands, *[None] * 4], real, F32, bound=hybrid, **attrs)
+
+
+def lstm(x: Array, weights: Sequence[Operand], biases: Sequence[Operand], states: Sequence[Operand]) -> tuple[Array, Array]:
+    """[time, batch, units], and how far it may be off if each activation is rounded to 8 bits with the scale of its row.
+
+    The slope of a sigmoid is at most 1/4, that of tanh 1.
+    """
+    w, (h, c) = [each.real for each in weights], (state.real for state in states)
+    outs, bounds, off_h, off_c = [], [], np.zeros_like(h), np.zeros_like(c)
+
+    def half_step(row: Array) -> Array:
+        return np.asarray(np.abs(row).max(1, keepdims=True) / 127 / 2)
+
+    for row in x:
+        off_seen = off_h + half_step(h)
+        pre = [row @ w[k].T + h @ w[4 + k].T + biases[k].real for k in range(4)]
+        off = [half_step(row) * np.abs(w[k]).sum(1) + off_seen @ np.abs(w[4 + k]).T for k in range(4)]
+        i, f, o = (1 / (1 + np.exp(-pre[k])) for k in (0, 1, 3))
+        g = np.tanh(pre[2])
+        off_c = f * off_c + off[1] / 4 * (np.abs(c) + off_c) + off[0] / 4 * np.abs(g) + i * off[2]
+        c = f * c + i * g
+        h, off_h = o * np.tanh(c), off[3] / 4 + off_c
+        if len(w) > 8:
+            h, off_h = h @ w[8].T, (off_h + half_step(h)) @ np.abs(w[8]).T
+        outs.append(h)
+        bounds.append(off_h)
+    return np.stack(outs), np.stack(bounds)
 
 
 def embeddings() -> Iterator[Probe]:

@@ -11,7 +11,7 @@ from ..ir import Value
 from ..quant import Weights
 from .context import Context, reshaped
 from .registry import Order, lowers
-from .weighted import weight_and_bias, weighted
+from .weighted import weight_and_bias
 
 
 @lowers("quantized::linear", order=Order.PLAIN, ignores=("Y_scale_i", "Y_zero_point_i"), act="NONE")
@@ -30,10 +30,10 @@ def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
         real = torch.nn.functional.linear(rows, weight, bias)
         return real.relu() if act == "RELU" else real
 
-    attrs = {"fused_activation_function": act, "keep_num_dims": x.type.rank > 2}
-    if x.type.rank > 1:
-        return weighted(c, "FULLY_CONNECTED", x, weights, (0, 1), documented, **attrs)
-    row = reshaped(c, x, (1, x.type.size))  # the operator has no form for a vector
-    weight, bias = weight_and_bias(c, row, weights, (0, 1), documented)
-    made = c.emit_as(c.out_type().reshape((1, *c.out_shape)), "FULLY_CONNECTED", row, weight, bias, **attrs)
+    rows = x if x.type.rank > 1 else reshaped(c, x, (1, x.type.size))  # the operator has no form for a vector
+    weight, bias = weight_and_bias(c, rows, weights, lambda w: w, documented)
+    attrs: dict[str, Any] = {"fused_activation_function": act, "keep_num_dims": rows.type.rank > 2}
+    if rows is x:
+        return c.emit("FULLY_CONNECTED", x, weight, bias, **attrs)
+    made = c.emit_as(c.out_type().reshape((1, *c.out_shape)), "FULLY_CONNECTED", rows, weight, bias, **attrs)
     return c.emit("RESHAPE", made, c.const(list(c.out_shape), "shape"), new_shape=list(c.out_shape))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,43 +11,67 @@ from torch import Tensor
 
 from ..arithmetic import Bias, quantize_bias, quantized, rescaled
 from ..errors import QuantizationError
-from ..ir import Array, Constant, DType, Type, Value
+from ..ir import Array, Constant, DType, Quant, Type, Value
 from ..quant import Weights, array_of, constant_of
 from ..record import Ref
-from .context import Context, Perm
+from .context import Context
 
 Documented = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Layout = Callable[[Array], Array]
 
 
-def weighted(c: Context, op: str, x: Value, weights: Weights, perm: Perm, documented: Documented, **attrs: Any) -> Value:
-    """``op`` on ``x`` with a weight whose first PyTorch dimension is the output channel; ``perm`` brings it into the file's order.
+def weight_and_bias(
+    c: Context, x: Value, weights: Weights, layout: Layout, documented: Documented, channels: int = 0
+) -> tuple[Value, Value]:
+    """The two constants of an operator on ``x``.
 
-    ``documented`` is the float function (input, weight, bias) that PyTorch documents the operator to be.
+    Next to quantized ``x`` the bias is int32 with scale ``input_scale * weight_scale``. Next to float ``x`` it is float, and integer
+    weights stay what they are: the operator is a hybrid one.
+
+    Args:
+        layout: PyTorch's weight as the operator holds it. A 0 that it puts in is a real zero.
+        documented: the float function (input, weight, bias) that PyTorch documents the operator to be.
+        channels: the axis of the output channels in that layout.
     """
-    return c.emit(op, x, *weight_and_bias(c, x, weights, perm, documented), **attrs)
-
-
-def weight_and_bias(c: Context, x: Value, weights: Weights, perm: Perm, documented: Documented) -> tuple[Value, Value]:
-    """The two constants, the bias of a quantized operator as int32 with scale ``input_scale * weight_scale``."""
-    type_, channels = weights.type, weights.type.shape[0]
-    taps = type_.size // channels
-    real = np.zeros(channels, np.float32) if weights.bias is None else array_of(weights.bias).astype(np.float32)
-    data = constant_of(weights.load)
-    if x.type.quant is None:
-        ints: Array = real
-        bias_type = Type(real.shape, DType.FLOAT32)
-    else:
-        assert type_.quant is not None
-        # the kernel adds up taps products of a centred 8-bit activation and weight
-        fitted = _fit(c, real, x.type.quant.scale[0], type_.quant.scale, accumulated=taps * 255 * 255)
+    type_ = weights.type
+    shape = layout(np.broadcast_to(np.zeros((), np.int8), type_.shape)).shape
+    real = np.zeros(shape[channels], np.float32) if weights.bias is None else array_of(weights.bias).astype(np.float32)
+    quant = type_.quant and replace(type_.quant, axis=None if type_.quant.axis is None else channels)
+    data = _changed(constant_of(weights.load), layout, type_.quant, quant)
+    bias, bias_type = real, Type(real.shape, DType.FLOAT32)
+    if x.type.quant is not None:
+        assert quant is not None and len(quant.scale) in (1, len(real)), quant
+        # the kernel adds up products of a centred 8-bit activation and weight
+        accumulated = int(np.prod(shape)) // len(real) * 255 * 255
+        fitted = _fit(c, real, x.type.quant.scale[0], quant.scale, accumulated)
         if len(fitted.raised):
-            factor = type_.quant.scale.astype(np.float64) / fitted.weight_scale
-            data = data.map(lambda q: rescaled(q, factor, 0))
-            type_ = replace(type_, quant=replace(type_.quant, scale=fitted.weight_scale))
+            factor = quant.scale.astype(np.float64) / fitted.weight_scale
+            data = _changed(data, lambda q: rescaled(q, factor, channels), quant, quant)
+            quant = replace(quant, scale=fitted.weight_scale)
             _correct(c, weights, documented, fitted.raised)
-        ints, bias_type = fitted.q, fitted.value_type()
-    weight = Value(type_.permute(perm), _name(c, "weight"), data=data.map(lambda array: array.transpose(perm)))
-    return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(ints))
+        bias, bias_type = fitted.q, fitted.value_type()
+    weight = Value(Type(shape, type_.dtype, quant), _name(c, "weight"), data=data)
+    return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(bias))
+
+
+def _changed(data: Constant, change: Layout, before: Quant | None, after: Quant | None) -> Constant:
+    """``change`` of the integers without their zero points, which are put back behind."""
+    if before is None or after is None or not before.zero_point.any():
+        return data.map(change)
+
+    def changed(q: Array) -> Array:
+        centred = change(q.astype(np.int16) - _zero_points(before, q.ndim))
+        result: Array = (centred + _zero_points(after, centred.ndim)).astype(q.dtype)
+        return result
+
+    return data.map(changed)
+
+
+def _zero_points(quant: Quant, rank: int) -> Array:
+    shape = [1] * rank
+    if quant.axis is not None:
+        shape[quant.axis] = -1
+    return quant.zero_point.astype(np.int16).reshape(shape)
 
 
 def _fit(c: Context, real: Array, input_scale: np.float32, weight_scale: Array, accumulated: int) -> Bias:
@@ -75,7 +98,8 @@ def _correct(c: Context, weights: Weights, documented: Documented, raised: Array
             x.dequantize().double(), weights.load().dequantize().double(), None if weights.bias is None else weights.bias.double()
         )
     ints = array_of(out).copy()
-    axis = 1 if out.dim() > 2 else -1
+    real = real.reshape(out.shape)
+    axis = 1 if weights.type.rank > 2 else -1
     channels = raised if weights.type.quant is not None and weights.type.quant.axis is not None else np.arange(out.shape[axis])
     corrected = np.moveaxis(ints, axis, 0)  # a view
     corrected[channels] = np.moveaxis(quantized(real.numpy(), type_), axis, 0)[channels]

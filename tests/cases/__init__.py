@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import arithmetic, cat, conv, edges, inplace, linear, norm, parts, reduce, unary, views
+from . import arithmetic, cat, conv, edges, inplace, linear, norm, parts, pick, reduce, unary, views
 from .making import Case
 
 FAMILIES = {
@@ -14,6 +14,7 @@ FAMILIES = {
     "reduce": reduce.CASES,
     "views": views.CASES,
     "parts": parts.CASES,
+    "pick": pick.CASES,
     "norm": norm.CASES,
     "inplace": inplace.CASES,
     "edges": edges.CASES,

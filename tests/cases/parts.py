@@ -1,12 +1,18 @@
-"""Parts, pads and shuffles."""
+"""Parts of tensors."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from .making import NCHW, WEIGHTED, Call, Case, Seq, eager, floating, ints, shuffled
+from .making import FLOAT, NCHW, WEIGHTED, Call, Case, Seq, eager, floating, ints
+
+
+def every_other_assigned(x: Tensor) -> Tensor:
+    x = x + 1
+    x[:, 1::2] = 0
+    return x
+
 
 CASES = [
     Case("slice", lambda: ints(lambda a: a[:, 1:4], (2, 5, 7, 3))),
@@ -29,17 +35,16 @@ CASES = [
     Case("float.slice_step", lambda: floating(lambda a: a[:, 1::2, :, -2:], (2, 5, 7, 3))),
     Case("float.split", lambda: floating(lambda a: a.split(2, 1), (2, 6, 7, 3))),
     Case("float.select", lambda: floating(lambda a: a.select(3, 1), (2, 5, 7, 3))),
-    Case("pad", lambda: ints(lambda a: F.pad(a, (1, 2, 3, 0)), (2, 5, 7, 3))),
-    Case("pad.value", lambda: ints(lambda a: F.pad(a, (1, 2, 0, 1), value=1.5), (2, 5, 7, 3))),
-    Case("pad.channels", lambda: ints(lambda a: F.pad(a, (0, 0, 0, 0, 2, 1)), (2, 5, 7, 3))),
-    Case("pad.int8", lambda: ints(lambda a: F.pad(a, (1, 2, 3, 0)), (2, 5, 7, 3), dtype=torch.qint8)),
-    Case("pad.before_conv", lambda: eager(Seq(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 5, 3, 2)), (2, 3, 8, 10)), WEIGHTED),
-    Case("float.pad", lambda: floating(lambda a: F.pad(a, (1, 2, 3, 0)), (2, 5, 7, 3))),
-    Case("float.pad_value", lambda: floating(lambda a: F.pad(a, (1, 2, 3, 0), value=-2.5), (2, 5, 7, 3))),
-    Case("float.constant_pad_nd", lambda: floating(lambda a: torch.constant_pad_nd(a, [1, 2], 0.5), (5, 7, 3))),
-    Case("shuffle.views", lambda: ints(shuffled, (2, 6, 7, 3))),
-    Case("shuffle.views_behind_conv", lambda: eager(Seq(nn.Conv2d(3, 6, 3), Call(shuffled), nn.Conv2d(6, 5, 1)), NCHW), WEIGHTED),
-    Case("shuffle.module", lambda: ints(nn.ChannelShuffle(3), (2, 6, 7, 5))),
-    Case("shuffle.aten", lambda: ints(lambda a: torch.ops.aten.channel_shuffle(a, 2), (2, 6, 7, 5))),
-    Case("shuffle.native", lambda: floating(lambda a: torch.native_channel_shuffle(a, 3), (2, 6, 7, 5))),
+    Case("unbind", lambda: ints(lambda a: a.unbind(1), (2, 5, 7, 3))),
+    Case("unbind.one_read", lambda: ints(lambda a: a.unbind(-1)[1], (2, 5, 7, 3), dtype=torch.qint8)),
+    Case("float.unbind_behind_conv", lambda: floating(Seq(nn.Conv2d(3, 4, 3), Call(lambda a: a.unbind(1))), NCHW), FLOAT),
+    Case("split.unsafe", lambda: ints(lambda a: torch.unsafe_split(a, 2, 1), (2, 6, 7, 3))),
+    Case("split.unsafe_sizes", lambda: floating(lambda a: torch.unsafe_split_with_sizes(a, [1, 4, 2], 2), (2, 5, 7, 3))),
+    Case("split.tensor_split", lambda: ints(lambda a: a.tensor_split(3, 1), (2, 5, 7, 3))),
+    Case("slice_scatter.step", lambda: floating(lambda a, b: torch.slice_scatter(a, b, 1, 1, 5, 2), (2, 5, 7), (2, 2, 7))),
+    Case("assign.step", lambda: floating(every_other_assigned, (2, 6, 7, 3))),
+    Case("diagonal", lambda: ints(lambda a: a.diagonal(1, 1, -1), (2, 5, 7, 6))),
+    Case("float.diagonal_behind_conv", lambda: floating(Seq(nn.Conv2d(3, 4, 3), Call(lambda a: a.diagonal(-2, 2, 3))), NCHW), FLOAT),
+    Case("as_strided", lambda: ints(lambda a: a.as_strided((3, 2, 2), (7, 2, 1), 4), (5, 7))),
+    Case("narrow", lambda: ints(lambda a: a.narrow(2, 1, 4), (2, 5, 7, 3))),
 ]  # fmt: skip

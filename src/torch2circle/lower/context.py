@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..errors import UnsupportedUse
 from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value
 from ..quant import constant_of, type_of
 from ..record import Call, Recording, Ref
+from ..spec import OPS
 
 Perm = tuple[int, ...]
 
@@ -114,7 +115,13 @@ class Builder:
 
 
 class Context:
-    """One call being lowered. ``order`` is the order its operands are in."""
+    """One call being lowered. ``order`` is the order its operands are in.
+
+    ``hybrid``: float data and integer weights make a hybrid operator, whose kernel quantizes the data too. Unless a lowering says so, the
+    weights stand behind a DEQUANTIZE, and the data is what PyTorch computes with.
+    """
+
+    hybrid = False
 
     def __init__(self, builder: Builder, call: Call, order: Perm) -> None:
         self.builder, self.call, self.order, self.where = builder, call, order, call.where
@@ -130,6 +137,11 @@ class Context:
     def out_type(self, index: int = 0) -> Type:
         """The type PyTorch's result has, in PyTorch's order."""
         return type_of(self.outs[index], self.where)
+
+    def recorded(self, argument: str) -> Tensor:
+        """What PyTorch was given for an argument that is a tensor."""
+        value = self.call.args[argument]
+        return self.builder.recording.tensors[value.index] if isinstance(value, Ref) else cast(Tensor, value)
 
     def is_read(self, index: int) -> bool:
         """Whether an output depends on result ``index``; the lowering may give None for one that is not."""
@@ -166,11 +178,16 @@ class Context:
 
     def emit_result(self, index: int, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Value:
         """A node of its own for result ``index`` of a call with several."""
-        return Node.make(op, inputs, (self.result(index, order),), attrs, self.where).out
+        return self._make(op, inputs, [self.result(index, order)], attrs).out
+
+    def as_result(self, value: Value) -> Value:
+        """The node that made ``value``, its result marked as the one PyTorch gave."""
+        assert value.node is not None
+        return self.emit(value.node.op, *value.node.inputs, **value.node.attrs)
 
     def emit_many(self, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Sequence[Value]:
         """As ``emit``, for all results of the call."""
-        return Node.make(op, inputs, [self.result(i, order) for i in range(len(self.outs))], attrs, self.where).outputs
+        return self._make(op, inputs, [self.result(i, order) for i in range(len(self.outs))], attrs).outputs
 
     def result(self, index: int, order: Perm | None = None) -> Value:
         """Result ``index`` of PyTorch's call, not yet made by a node."""
@@ -179,7 +196,15 @@ class Context:
 
     def emit_as(self, type_: Type, op: str, *inputs: Value | None, **attrs: Any) -> Value:
         """A node whose result is none of PyTorch's."""
-        return Node.make(op, inputs, (Value(type_, self.builder.name(f"{self.stem}.{op.lower()}")),), attrs, self.where).out
+        return self._make(op, inputs, [Value(type_, self.builder.name(f"{self.stem}.{op.lower()}"))], attrs).out
+
+    def _make(self, op: str, inputs: Sequence[Value | None], outputs: Sequence[Value], attrs: Mapping[str, Any]) -> Node:
+        if OPS[op].weighted and not self.hybrid:
+            data, weight = inputs[OPS[op].data], inputs[1]
+            if data is not None and data.type.dtype is DType.FLOAT32 and weight is not None and weight.type.dtype is not DType.FLOAT32:
+                stored = self.emit_as(Type(weight.type.shape, DType.FLOAT32), "DEQUANTIZE", weight)
+                inputs = [stored if value is weight else value for value in inputs]
+        return Node.make(op, inputs, outputs, attrs, self.where)
 
     @property
     def stem(self) -> str:

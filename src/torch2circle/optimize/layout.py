@@ -86,7 +86,24 @@ def permute_weight_columns(node: Node, flatten: Node, moved: Node) -> Replacemen
     return node.rebuilt(inputs=(flat, replace(weight, data=columns), node.inputs[2]), outputs=(replace(node.out, origin=None),)).out
 
 
+def _broadcast_by_itself(node: Node) -> Replacement:
+    """Not where both operands are smaller than the result."""
+
+    def smaller(value: Value) -> Value:
+        return operand(value.node) if value.node is not None and value.node.op == "BROADCAST_TO" else value
+
+    x, y = operand(node), operand(node, 1)
+    for pair in ((smaller(x), y), (x, smaller(y))):
+        if pair != (x, y) and np.broadcast_shapes(*(v.type.shape for v in pair)) == node.out.type.shape:
+            return node.rebuilt(inputs=pair, outputs=(replace(node.out, origin=None),)).out
+    return None
+
+
+broadcast_by_itself = [rule(op, why="the operator broadcasts by itself")(_broadcast_by_itself) for op in ("ADD", "SUB", "MUL", "DIV")]
+
+
 RULES = [
+    *broadcast_by_itself,
     merge_transposes,
     drop_identity_transpose,
     transpose_to_reshape,

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import islands, moves, pools, tables, weighted
+from .rules import islands, moves, pools, repeats, tables, weighted
 
-_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6)
+_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
 
 ONERT = replace(
     _BARE,
@@ -19,6 +19,7 @@ ONERT = replace(
         pools.mean_then_reshape,
         *moves.move_then_requantize,
         moves.strided_slice_as_gather,
+        *repeats.repeat_as_gather(_BARE.runs),
         *map(tables.lookup, tables.FUNCTIONS),
         *islands.island(_BARE.runs, islands.ISLANDS),
         islands.hard_swish_as_products,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import islands, moves, pools, repeats, tables, weighted
+from .rules import islands, moves, pools, products, repeats, tables, weighted
 
 _BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
 
@@ -23,5 +23,6 @@ ONERT = replace(
         *map(tables.lookup, tables.FUNCTIONS),
         *islands.island(_BARE.runs, islands.ISLANDS),
         islands.hard_swish_as_products,
+        products.constant_on_the_right,
     ],
 )

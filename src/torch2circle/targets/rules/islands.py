@@ -28,7 +28,7 @@ def _number(name: str, value: float) -> Value:
 
 
 # What may run as a float island; convolutions and the like never do, so that no layer becomes float unseen.
-ISLANDS = ("HARD_SWISH", "LOGISTIC", "TANH", "SOFTMAX", "DIV", "MAXIMUM", "MINIMUM", "MEAN", "STRIDED_SLICE", "SUB")
+ISLANDS = ("HARD_SWISH", "LOGISTIC", "TANH", "SOFTMAX", "DIV", "MAXIMUM", "MINIMUM", "MEAN", "STRIDED_SLICE", "SUB", "BATCH_MATMUL")
 
 
 def island(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:

@@ -217,7 +217,7 @@ class Context:
     def const(self, data: Array | Sequence[int] | float, stem: str = "constant", quant: Quant | None = None) -> Value:
         """A constant; integers become int32, as every operator wants its axes and shapes, and floats float32."""
         array = np.asarray(data)
-        narrow = {"i": np.int32, "f": np.float32}.get(array.dtype.kind) if not isinstance(data, np.ndarray) else None
+        narrow = {"i": np.int32, "f": np.float32}.get(array.dtype.kind if array.size else "i") if not isinstance(data, np.ndarray) else None
         return self.builder.const(array.astype(narrow) if narrow else array, stem, quant)
 
     def note(self, severity: str, code: str, message: str) -> None:

@@ -118,7 +118,7 @@ def _common_order(wanted: Order, placed: Sequence[Placed]) -> Perm:
     rank = max((len(p.order) for p in placed), default=0)
     if wanted is Order.LAST:
         return channels_last(rank)
-    if wanted is Order.PLAIN:
+    if wanted in (Order.PLAIN, Order.FREE):
         return plain(rank)
     sizes: Counter[Perm] = Counter()
     for p in placed:

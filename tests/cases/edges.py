@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .making import FLOAT, NCHW, WEIGHTED, Call, Case, Joined, Seq, WithConstant, eager, floating, integers, quantized_by_tensors
+
+
+def read_out(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """An output that is read, by an operator with others behind it."""
+    total = a + b
+    return total, torch.tanh(total) * b
+
 
 CASES = [
     Case("edge.float_out_nhwc", lambda: floating(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: a.permute(0, 2, 3, 1))), NCHW), FLOAT),
     Case("edge.view_out", lambda: eager(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: a.flatten(2))), NCHW), WEIGHTED),
     Case("edge.two_out", lambda: eager(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: (a, a.mean([2, 3])))), NCHW), WEIGHTED),
     Case("edge.same_out_twice", lambda: floating(lambda a: [torch.relu(a)] * 2, (2, 5))),
+    Case("edge.read_out", lambda: floating(read_out, (2, 5), (2, 5)), FLOAT),
     Case("edge.constant_out", lambda: floating(WithConstant(), (2, 5))),
     Case("edge.input_out", lambda: floating(lambda a: (a, torch.relu(a)), (2, 5))),
     Case("edge.only_input_out", lambda: floating(lambda a: a, (2, 5))),

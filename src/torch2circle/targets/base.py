@@ -19,6 +19,7 @@ from ..ir import DType, Finding, Graph, Node, Value
 from ..optimize import RULES as CLEANING
 from ..optimize import Rule, rewrite
 from ..optimize.engine import emit
+from ..optimize.layout import const
 from ..spec import OPS, scheme
 
 RIGHT = ("exact", "1lsb", "hybrid")
@@ -28,7 +29,8 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 @dataclass(frozen=True)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
-    ``max_rank``: the most dimensions a tensor may have."""
+    ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
+    operator has read it, and the next ones overwrite it."""
 
     name: str
     identifier: str
@@ -38,6 +40,7 @@ class Target:
     table: Mapping[str, Mapping[str, str]]
     rules: Sequence[Rule] = ()
     max_rank: int = 99
+    frees_outputs: bool = False
 
     def verdict(self, node: Node) -> str:
         """``exact``, ``1lsb``, ``hybrid``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured.
@@ -70,6 +73,8 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
         TargetError: naming every operator that cannot be, with its place.
     """
     graph = rewritten(graph, target, fired)
+    if target.frees_outputs:
+        graph = with_outputs_apart(graph)
     refused = [node for node in graph.nodes() if not target.runs(node)]
     if refused:
         lines = [f"  {n.op} ({scheme(n)}: {target.verdict(n)}) at {n.where}" for n in refused[:20]]
@@ -85,6 +90,19 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
 def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
     """The graph in the target's convention, with all that its rules can do, whether or not the runtime executes it then."""
     return rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
+
+
+def with_outputs_apart(graph: Graph) -> Graph:
+    """A copy of each output that an operator reads, too, so that no output is read."""
+    read = {value for node in graph.nodes() for value in node.inputs}
+    return replace(graph, outputs=tuple(_copy(value) if value.node and value in read else value for value in graph.outputs))
+
+
+def _copy(value: Value) -> Value:
+    assert value.node is not None
+    shape = const(f"{value.name}.shape", value.type.shape)
+    out = replace(value, name=f"{value.name}.copy")
+    return Node.make("RESHAPE", (value, shape), (out,), {"new_shape": list(value.type.shape)}, value.node.where).out
 
 
 def flavoured(graph: Graph, eight_bit: DType) -> Graph:

@@ -17,7 +17,7 @@ SOURCE = Path(torch2circle.__file__).parent
 ROWS = [
     {"errors"},
     {"ir"},
-    {"spec", "arithmetic", "quant", "format"},
+    {"spec", "arithmetic", "quant", "format", "unfused"},
     {"loading", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "implant", "runtimes"},
     {"verify"},
     {"pipeline"},
@@ -26,7 +26,7 @@ ROWS = [
     {"__init__", "__main__"},
 ]
 ALLOWED = {
-    "torch": {"loading", "safety", "healing", "record", "provenance", "mutation", "quant", "lower", "pipeline", "support"},
+    "torch": {"loading", "safety", "healing", "record", "provenance", "mutation", "unfused", "quant", "lower", "pipeline", "support"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),

@@ -22,6 +22,7 @@ from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, storage_of, write_back
 from .provenance import Provenance
+from .unfused import UNFUSED, without_fast_path
 
 # Facts about a tensor that no value can change: reading them on the host does not make a model depend on its data.
 METADATA = {
@@ -136,7 +137,7 @@ def record(
     inputs = tuple(recorder.new(leaf) for leaf in leaves if isinstance(leaf, Tensor))
     args, kwargs = pytree.tree_unflatten(leaves, spec)
     try:
-        with torch.inference_mode(), recorder:
+        with torch.inference_mode(), without_fast_path(), recorder:
             result = run(*args, **kwargs)
     except Exception as error:
         if recorder.refusal or isinstance(error, UserError):
@@ -271,6 +272,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             return cast("Callable[..., Any]", func.decompose)
+        if op in UNFUSED:
+            return UNFUSED[op]
         table = _core_decompositions()
         return table[func] if func in table else None  # its get() looks elsewhere
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from probes import FAMILIES, Probe
 
+from probes import FAMILIES, Probe
 from torch2circle import format as fileformat
 from torch2circle import runtimes, spec
 from torch2circle.errors import TargetError
@@ -46,14 +46,14 @@ def verdict(result: runtimes.Result | TargetError, item: Probe) -> str:
 def judge(got: Array, want: Array, kind: Type, bound: Array | None) -> str:
     if got.shape != kind.shape or got.dtype != kind.dtype.numpy:
         return "wrong"
+    if kind.quant is None and kind.dtype is not DType.FLOAT32:
+        return "exact" if (got == want).all() else "wrong"
     apart = np.abs(got.astype(np.float64) - (want if kind.quant is None else np.rint(want)))
     if kind.dtype is DType.FLOAT32:  # sums of some hundred float32 terms stay 10 times below this; a wrong kernel is far above
         noise = 1e-4 * np.abs(want).max()
         if bound is not None:
             return "hybrid" if (apart <= bound + noise).all() else "wrong"
         return "exact" if apart.max() <= noise else "wrong"
-    if kind.quant is None:
-        return "wrong" if apart.any() else "exact"
     # Scaling in float32 leaves a position in 0..255 uncertain by 2 ulp: that near the middle both neighbours are right.
     # Nearer than float64 can tell, it is a tie of the numbers themselves, which must go to even.
     middle = np.abs(want - np.floor(want) - 0.5)

@@ -8,7 +8,7 @@ import numpy as np
 
 from torch2circle.ir import Quant, Type
 
-from .making import ALL, BOOL, BY_RANK, BYTES, F32, I8, SHAPE, U8, Operand, Probe, draw, probe
+from .making import ALL, BOOL, BY_RANK, BYTES, F32, I8, I32, I64, SHAPE, U8, Operand, Probe, draw, probe
 from .weighted import weight
 
 
@@ -31,6 +31,8 @@ def casts() -> Iterator[Probe]:
             for shape in (SHAPE, *BY_RANK.values()):
                 x = draw("x", shape, source, positive=U8 in (source, target))  # a negative number has no uint8
                 raw = Quant.per_tensor(1, 0) if target in BYTES else None
+                if source in (I32, I64) and target is I8:
+                    x = Operand(x.type, x.array % 128 - 64)
                 integers = x.array != 0 if target is BOOL else np.trunc(x.array.astype(np.float64))
                 if source is U8 and target is I8:
                     x = Operand(x.type, x.array // 2)  # 128 and more have no int8

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from math import erf
 
 import numpy as np
 
-from torch2circle.ir import Array, DType, Quant
+from torch2circle.ir import Array, DType
 
-from .making import ALL, BOOL, BY_RANK, BYTES, F32, I8, I32, I64, NUMBERS, REALS, SHAPE, U8, Operand, Probe, coarse, const, draw, fixed, probe
+from .making import ALL, BOOL, BY_RANK, BYTES, F32, I32, I64, NUMBERS, REALS, SHAPE, Attrs, Operand, Probe, draw, fixed, probe
 from .weighted import activate
 
 
@@ -27,7 +27,7 @@ COMPARISONS: dict[str, Callable[[Array, Array], Array]] = {
     "LESS": np.less, "LESS_EQUAL": np.less_equal,
 }  # fmt: skip
 FUSED = ("ADD", "SUB", "MUL", "DIV")
-PAIRS = [
+PAIRS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
     (SHAPE, SHAPE), (SHAPE, (1, 1, 1, SHAPE[3])), (SHAPE, ()), *((shape, shape) for shape in BY_RANK.values()),
     ((20, 24, 16), SHAPE), ((2, 1, 12, 8), (1, 10, 1, 8)), (BY_RANK[3], (16,)), (BY_RANK[5], (1, 3, 1, 5, 1)), (BY_RANK[5], ()),
     (BY_RANK[6], (1, 3, 1, 5, 1, 3)), (BY_RANK[6], ()), ((), SHAPE),
@@ -54,7 +54,7 @@ def binary() -> Iterator[Probe]:
                     a, b = operands(op, shapes, dtype, alike=alike)
                     quant = a.type.quant if alike and moves else "fit"
                     for act in ("NONE", "RELU", "RELU6") if dtype in REALS and op in FUSED else ("NONE",):
-                        attrs = {"fused_activation_function": act} if op in FUSED else {}
+                        attrs: Attrs = {"fused_activation_function": act} if op in FUSED else {}
                         yield probe(op, [a, b], activate(compute(a.real, b.real), act), dtype, quant, **attrs)
     for dtype in NUMBERS:
         for count in (2, 3):
@@ -82,8 +82,9 @@ def logic() -> Iterator[Probe]:
 def choices() -> Iterator[Probe]:
     shapes: list[tuple[tuple[int, ...], ...]] = [
         *((shape, shape, shape) for shape in (SHAPE, *BY_RANK.values())),
-        ((1, 20, 24, 1), SHAPE, SHAPE), (SHAPE, SHAPE, ()), (SHAPE, (), SHAPE), (SHAPE, (), ()), ((16,), SHAPE, (1, 1, 1, 1)), 
-        ((12, 20, 16), (), (16,)),        (BY_RANK[5], BY_RANK[5], ()), (BY_RANK[6], BY_RANK[6], ()), ((12, 1, 16), (12, 20, 16), ()), ((96,), (40, 96), ()),
+        ((1, 20, 24, 1), SHAPE, SHAPE), (SHAPE, SHAPE, ()), (SHAPE, (), SHAPE), (SHAPE, (), ()), ((16,), SHAPE, (1, 1, 1, 1)),
+        ((12, 20, 16), (), (16,)),        (BY_RANK[5], BY_RANK[5], ()),
+        (BY_RANK[6], BY_RANK[6], ()), ((12, 1, 16), (12, 20, 16), ()), ((96,), (40, 96), ()),
     ]  # fmt: skip
     for dtype in ALL:
         for which, left, right in shapes:
@@ -93,25 +94,20 @@ def choices() -> Iterator[Probe]:
                 yield probe("SELECT_V2", [p, x, y], np.where(p.array, x.real, y.real), dtype, x.type.quant)
 
 
-def erf(x: Array) -> Array:
-    from math import erf as of_one
-
-    return np.vectorize(of_one)(x)
-
-
 def gelu(x: Array) -> Array:
-    return x * (1 + erf(x / np.sqrt(2))) / 2
+    return np.asarray(x * (1 + np.vectorize(erf)(x / np.sqrt(2))) / 2)
 
 
 def gelu_tanh(x: Array) -> Array:
-    return x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2
+    return np.asarray(x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))) / 2)
 
 
 # operator, what it computes, options
-FUNCTIONS: list[tuple[str, Callable[[Array], Array], dict[str, Any]]] = [
+FUNCTIONS: list[tuple[str, Callable[[Array], Array], Attrs]] = [
     ("RELU", lambda x: np.maximum(x, 0), {}), ("RELU6", lambda x: np.clip(x, 0, 6), {}),
     ("RELU_N1_TO_1", lambda x: np.clip(x, -1, 1), {}), ("RELU_0_TO_1", lambda x: np.clip(x, 0, 1), {}),
-    ("LEAKY_RELU", lambda x: np.where(x < 0, x * 0.01, x), {"alpha": 0.01}), ("LEAKY_RELU", lambda x: np.where(x < 0, x * 0.3, x), {"alpha": 0.3}),
+    ("LEAKY_RELU", lambda x: np.where(x < 0, x * 0.01, x), {"alpha": 0.01}),
+    ("LEAKY_RELU", lambda x: np.where(x < 0, x * 0.3, x), {"alpha": 0.3}),
     ("ELU", lambda x: np.where(x < 0, np.expm1(x), x), {}),
     ("GELU", gelu, {"approximate": False}), ("GELU", gelu_tanh, {"approximate": True}),
     ("HARD_SWISH", lambda x: x * np.clip(x + 3, 0, 6) / 6, {}),
@@ -137,8 +133,12 @@ def functions() -> Iterator[Probe]:
                     yield from (probe(op, [x], real, dtype, quant, **attrs) for quant in ("fit", x.type.quant))
                 else:
                     yield probe(op, [x], real, dtype, **attrs)
+    slopes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+        (SHAPE, (16,)), (SHAPE, (1, 1, 16)), (SHAPE, (20, 24, 16)), (BY_RANK[2], (96,)), (BY_RANK[3], (1, 16)),
+        (BY_RANK[4], (1, 1, 8)), (BY_RANK[5], (1, 1, 1, 8)),
+    ]  # fmt: skip
     for dtype in REALS:
-        for shape, alpha in ((SHAPE, (16,)), (SHAPE, (1, 1, 16)), (SHAPE, (20, 24, 16)), (BY_RANK[4], (1, 1, 8)), (BY_RANK[2], (96,)), (BY_RANK[3], (1, 16)), (BY_RANK[5], (1, 1, 1, 8))):
+        for shape, alpha in slopes:
             x, slope = draw("x", shape, dtype), draw("slope", alpha, dtype, 0.01, 3, const=True)
             yield probe("PRELU", [x, slope], np.where(x.real < 0, x.real * slope.real, x.real), dtype)
 
@@ -160,7 +160,7 @@ def normalizations() -> Iterator[Probe]:
         for radius, bias, alpha, beta in ((2, 1.0, 0.0002, 0.75), (3, 2.0, 0.1, 0.5)):
             squares = np.pad(x.real**2, [(0, 0)] * 3 + [(radius, radius)])
             sums = sum(squares[..., i : i + 16] for i in range(2 * radius + 1))
-            attrs = {"radius": radius, "bias": bias, "alpha": alpha, "beta": beta}
+            attrs: Attrs = {"radius": radius, "bias": bias, "alpha": alpha, "beta": beta}
             yield probe("LOCAL_RESPONSE_NORMALIZATION", [x], x.real / (bias + alpha * sums) ** beta, dtype, **attrs)
 
 

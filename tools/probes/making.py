@@ -14,6 +14,7 @@ from torch2circle.ir import Array, Constant, DType, Graph, Node, Quant, Type, Va
 
 F32, I8, U8, I32, I64, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.INT64, DType.BOOL
 BYTES, REALS, NUMBERS, ALL = (I8, U8), (F32, I8, U8), (F32, I8, U8, I32, I64), (F32, I8, U8, I32, I64, BOOL)
+Attrs = dict[str, Any]
 SHAPE = (1, 20, 24, 16)  # 7680 elements: kernels that miss by 1 in a few outputs of a thousand are seen
 BY_RANK = {1: (960,), 2: (40, 96), 3: (12, 20, 16), 4: (3, 10, 12, 8), 5: (2, 3, 6, 5, 8), 6: (2, 3, 2, 5, 4, 3)}  # more than one image
 
@@ -73,8 +74,11 @@ def draw(
     rng = np.random.default_rng(zlib.crc32(f"{seed} {shape} {dtype}".encode()))
     zero += 128 if dtype is U8 else 0
     low = zero + 20 if positive else np.iinfo(dtype.numpy).min if dtype in BYTES else 0
-    bounds = {F32: (0.5 if positive else -4, 4), BOOL: (0, 2), U8: (low, 256), I8: (low, 128)}.get(dtype, (1 if positive else -60, 60))
-    array = rng.uniform(*bounds, shape) if dtype is F32 else np.floor(rng.uniform(*bounds, shape))
+    ranges = {F32: (-4.0, 4.0), BOOL: (0, 2), U8: (low, 256), I8: (low, 128), I32: (-20_000, 20_000), I64: (-(2**30), 2**30)}
+    if positive:
+        ranges |= {F32: (0.5, 4.0), I32: (1, 60), I64: (1, 60)}
+    drawn = rng.uniform(*ranges[dtype], shape)
+    array = drawn if dtype is F32 else np.floor(drawn)
     quant = Quant.per_tensor(scale, zero) if dtype in BYTES else None
     return Operand(Type(tuple(shape), dtype, quant), np.asarray(array, dtype.numpy), const)
 

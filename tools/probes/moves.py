@@ -10,7 +10,7 @@ import numpy as np
 
 from torch2circle.ir import Array, DType, Type
 
-from .making import ALL, BY_RANK, BYTES, F32, I32, I64, REALS, SHAPE, U8, Operand, Probe, coarse, const, draw, probe
+from .making import ALL, BY_RANK, BYTES, I32, I64, REALS, SHAPE, Attrs, Operand, Probe, coarse, const, draw, probe
 
 
 def quants(x: Operand) -> tuple[Any, ...]:
@@ -26,7 +26,7 @@ def joins() -> Iterator[Probe]:
                 for quant in quants(x):
                     z = y if quant == x.type.quant else draw("y", shape, dtype, 0.021, 9)
                     real = np.concatenate([x.real, z.real, x.real], axis)
-                    attrs = {"axis": axis, "fused_activation_function": "NONE"}
+                    attrs: Attrs = {"axis": axis, "fused_activation_function": "NONE"}
                     yield probe("CONCATENATION", [x, z, x], real, dtype, quant, **attrs)
                     for to in (axis, len(shape)) if len(shape) < 6 else ():
                         yield probe("PACK", [x, z], np.stack([x.real, z.real], to), dtype, quant, values_count=2, axis=to)
@@ -59,8 +59,8 @@ def parts() -> Iterator[Probe]:
                 yield probe("PAD", [x, const(pads)], np.pad(x.real, pads), dtype, quant)
                 yield probe("PADV2", [x, const(pads), value], np.pad(x.real, pads, constant_values=value.real), dtype, quant)
                 inner = [[min(p, n - 1) for p in pair] for pair, n in zip(pads, shape, strict=True)]
-                for mode in ("reflect", "symmetric"):
-                    yield probe("MIRROR_PAD", [x, const(inner)], np.pad(x.real, inner, mode=mode), dtype, quant, mode=mode.upper())  # type: ignore[call-overload]
+                for mode, real in (("REFLECT", np.pad(x.real, inner, "reflect")), ("SYMMETRIC", np.pad(x.real, inner, "symmetric"))):
+                    yield probe("MIRROR_PAD", [x, const(inner)], real, dtype, quant, mode=mode)
                 flips = {(len(shape) - 1,), (0,), tuple(range(len(shape)))[1:3] or (0,)}
                 for axes in sorted(flips):
                     yield probe("REVERSE_V2", [x, const(axes)], np.flip(x.real, axes), dtype, quant)
@@ -73,9 +73,11 @@ def shapes() -> Iterator[Probe]:
         for shape in (SHAPE, *BY_RANK.values()):
             x = draw("x", shape, dtype)
             rank = len(shape)
-            perms = {tuple(reversed(range(rank))), (*range(1, rank), 0), (*range(rank - 2), *(rank - 1, rank - 2)[: rank])} if rank > 1 else set()
+            axes = tuple(range(rank))
+            perms = {axes[::-1], (*axes[1:], 0), (*axes[:-2], *axes[-2:][::-1])}
             for quant in quants(x):
-                for new in ((x.type.size,), (x.type.size // 8, 8), (*shape[:-1], 1, shape[-1]) if rank < 6 else shape[::-1]):
+                others: tuple[int, ...] = (*shape[:-1], 1, shape[-1]) if rank < 6 else shape[::-1]
+                for new in ((x.type.size,), (x.type.size // 8, 8), others):
                     yield probe("RESHAPE", [x, const(new)], x.real.reshape(new), dtype, quant, new_shape=new)
                 if rank < 6:
                     yield probe("EXPAND_DIMS", [x, const(0)], x.real[None], dtype, quant)
@@ -128,10 +130,10 @@ def lookups() -> Iterator[Probe]:
                             yield probe("GATHER", [x, index], np.take(x.real, index.array, axis), dtype, quant, axis=axis, batch_dims=0)
         x = draw("x", BY_RANK[3], dtype)
         for depth in (1, 2, 3):
-            at = np.stack([np.random.default_rng(a).integers(0, BY_RANK[3][a], (5, 4)) for a in range(depth)], -1)
-            index = Operand(Type(at.shape, to), at.astype(to.numpy), known)
+            tuples = np.stack([np.random.default_rng(a).integers(0, BY_RANK[3][a], (5, 4)) for a in range(depth)], -1)
+            index = Operand(Type(tuples.shape, to), tuples.astype(to.numpy), known)
             for quant in quants(x):
-                yield probe("GATHER_ND", [x, index], x.real[tuple(np.moveaxis(at, -1, 0))], dtype, quant)
+                yield probe("GATHER_ND", [x, index], x.real[tuple(np.moveaxis(tuples, -1, 0))], dtype, quant)
         if to is I32:
             rows = np.random.default_rng(2).permutation(20)[:6].reshape(6, 1)
             updates, result = draw("updates", (6, 8), dtype), np.zeros((20, 8))
@@ -161,18 +163,17 @@ def resize_bilinear(x: Array, rows: Array, columns: Array) -> Array:
 
 
 def resizes() -> Iterator[Probe]:
-    for dtype, shape, (half, aligned) in product(REALS, (SHAPE, BY_RANK[4], (1, 1, 1, 8)), ((False, False), (True, False), (False, True))):
-        x = draw("x", shape, dtype)
-        for height, width in ((2 * shape[1], 2 * shape[2]), (3 * shape[1], 2 * shape[2] + 1), (shape[1] // 2 or 1, shape[2] // 3 or 1), (7, 13)):
-            rows, columns = centers(shape[1], height, half, aligned), centers(shape[2], width, half, aligned)
+    modes = ((False, False), (True, False), (False, True))
+    for dtype, shape, (half, aligned) in product(REALS, (SHAPE, BY_RANK[4], (1, 1, 1, 8)), modes):
+        x, (height, width) = draw("x", shape, dtype), shape[1:3]
+        attrs: Attrs = {"align_corners": aligned, "half_pixel_centers": half}
+        for new in ((2 * height, 2 * width), (3 * height, 2 * width + 1), (height // 2 or 1, width // 3 or 1), (7, 13)):
+            rows, columns = centers(height, new[0], half, aligned), centers(width, new[1], half, aligned)
+            half_up = 0.5 if half or aligned else 0
+            near = [np.clip(np.floor(at + half_up), 0, n - 1).astype(int) for at, n in ((rows, height), (columns, width))]
             for quant in quants(x):
-                attrs = {"align_corners": aligned, "half_pixel_centers": half}
-                yield probe("RESIZE_BILINEAR", [x, const([height, width])], resize_bilinear(x.real, rows, columns), dtype, quant, **attrs)
-                # half_pixel_centers here: the pixel whose area holds the center
-                near = [
-                    np.clip(np.floor(at + 0.5 if half or aligned else at), 0, n - 1).astype(int) for at, n in ((rows, shape[1]), (columns, shape[2]))
-                ]
-                yield probe("RESIZE_NEAREST_NEIGHBOR", [x, const([height, width])], x.real[:, near[0]][:, :, near[1]], dtype, quant, **attrs)
+                yield probe("RESIZE_BILINEAR", [x, const(new)], resize_bilinear(x.real, rows, columns), dtype, quant, **attrs)
+                yield probe("RESIZE_NEAREST_NEIGHBOR", [x, const(new)], x.real[:, near[0]][:, :, near[1]], dtype, quant, **attrs)
 
 
 FAMILIES = (joins, parts, shapes, blocks, lookups, resizes)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from torch2circle.ir import Array, DType, Quant, Type
 
-from .making import F32, I8, I32, I64, SHAPE, U8, Operand, Probe, const, draw, probe
+from .making import F32, I8, I32, I64, SHAPE, U8, Attrs, Operand, Probe, const, draw, probe
 
 # scheme -> element types of activation and weight, and whether each output channel has its own scale
 WEIGHTS = {
@@ -29,11 +28,9 @@ def window(x: Array, size: Sequence[int], stride: int, dilation: int, same: bool
         pads[axis] = (total // 2, total - total // 2)
     x = np.pad(x, pads, constant_values=fill)
     reaches = [x.shape[axis] - (size[axis - 1] - 1) * dilation for axis in spatial]
-    taps = [
-        x[(slice(None), *(slice(tap * dilation, tap * dilation + reach, stride) for tap, reach in zip(taps, reaches, strict=True)))]
-        for taps in np.ndindex(*size)
-    ]
-    return np.stack(taps, -1)
+    starts = [[tap * dilation for tap in taps] for taps in np.ndindex(*size)]
+    seen = [(slice(None), *(slice(a, a + reach, stride) for a, reach in zip(start, reaches, strict=True))) for start in starts]
+    return np.stack([x[part] for part in seen], -1)
 
 
 def convolve(x: Array, w: Array, stride: int, dilation: int, same: bool, groups: int) -> Array:
@@ -48,11 +45,12 @@ def spread(x: Array, w: Array, stride: int, shape: Sequence[int]) -> Array:
     size = w.shape[1:-1]
     reached = ((n - 1) * stride + k for n, k in zip(x.shape[1:-1], size, strict=True))
     full = np.zeros((x.shape[0], *map(max, reached, shape), w.shape[0]))
+    every = (slice(None),)
     for taps in np.ndindex(*size):
         places = tuple(slice(tap, tap + (n - 1) * stride + 1, stride) for tap, n in zip(taps, x.shape[1:-1], strict=True))
-        full[(slice(None), *places)] += x @ w[(slice(None), *taps)].T
+        full[every + places] += x @ w[every + taps].T
     starts = [max(0, have - want) // 2 for have, want in zip(full.shape[1:-1], shape, strict=True)]
-    return full[(slice(None), *(slice(start, start + want) for start, want in zip(starts, shape, strict=True)))]
+    return full[every + tuple(slice(start, start + want) for start, want in zip(starts, shape, strict=True))]
 
 
 def activate(real: Array, name: str) -> Array:
@@ -121,7 +119,7 @@ def convolutions() -> Iterator[Probe]:
                     b = bias(x, used, 16 * multiplier or 24)
                     kernel = used.real.transpose(3, 1, 2, 0) if multiplier else used.real
                     real = activate(convolve(x.real, kernel, stride, dilation, padding == "SAME", groups) + b.real, act)
-                    attrs: dict[str, Any] = {"stride_w": stride, "stride_h": stride}
+                    attrs: Attrs = {"stride_w": stride, "stride_h": stride}
                     attrs |= {"dilation_w_factor": dilation, "dilation_h_factor": dilation}
                     attrs |= {"depth_multiplier": multiplier} if multiplier else {}
                     op = "DEPTHWISE_CONV_2D" if multiplier else "CONV_2D"
@@ -130,7 +128,10 @@ def convolutions() -> Iterator[Probe]:
 
 
 def transposed_convolutions() -> Iterator[Probe]:
-    cases = [(3, 1, (8, 9), "SAME"), (3, 2, (16, 18), "SAME"), (4, 2, (18, 20), "VALID"), (2, 2, (16, 18), "VALID"), (5, 3, (26, 29), "VALID"), (3, 3, (25, 27), "VALID")]
+    cases = [  # filter size, stride, extents of the result, padding
+        (3, 1, (8, 9), "SAME"), (3, 2, (16, 18), "SAME"), (4, 2, (18, 20), "VALID"),
+        (2, 2, (16, 18), "VALID"), (5, 3, (26, 29), "VALID"), (3, 3, (25, 27), "VALID"),
+    ]  # fmt: skip
     for images in (1, 3):
         for x_type, w_type, channels in WEIGHTS.values():
             for size, stride, extents, padding in cases:
@@ -140,34 +141,35 @@ def transposed_convolutions() -> Iterator[Probe]:
                     for used in (w, *computed(w)) if w_type is F32 else (w,):
                         b = bias(x, used, 24) if biased else None
                         real = spread(x.real, used.real, stride, extents) + (0 if b is None else b.real)
-                        attrs = {"padding": padding, "stride_w": stride, "stride_h": stride, "fused_activation_function": "NONE"}
+                        attrs: Attrs = {"padding": padding, "stride_w": stride, "stride_h": stride, "fused_activation_function": "NONE"}
                         bound = hybrid_bound(x, used, np.abs(used.real).sum((1, 2, 3)), 4)
-                        yield probe(
-                            "TRANSPOSE_CONV", [const((images, *extents, 24)), used, x, b], real, x_type, bound=bound, **attrs
-                        )
+                        yield probe("TRANSPOSE_CONV", [const((images, *extents, 24)), used, x, b], real, x_type, bound=bound, **attrs)
 
 
 def volumes() -> Iterator[Probe]:
+    cases = [(1, 1, 1, "VALID", "NONE"), (3, 1, 1, "SAME", "RELU"), (2, 2, 1, "VALID", "NONE"), (3, 1, 2, "VALID", "NONE")]
     for images in (1, 2):
-        for size, stride, dilation, padding, act in ((1, 1, 1, "VALID", "NONE"), (3, 1, 1, "SAME", "RELU"), (2, 2, 1, "VALID", "NONE"), (3, 1, 2, "VALID", "NONE")):
-            x, w, b = draw("x", (images, 8, 9, 10, 6), F32), weight((size,) * 3 + (6, 12), F32, None), draw("bias", (12,), F32, const=True)
-            attrs: dict[str, Any] = {f"stride_{d}": stride for d in "dwh"} | {f"dilation_{d}_factor": dilation for d in "dwh"}
+        b = draw("bias", (12,), F32, const=True)
+        for size, stride, dilation, padding, act in cases:
+            x, w = draw("x", (images, 8, 9, 10, 6), F32), weight((size, size, size, 6, 12), F32, None)
+            attrs: Attrs = {f"stride_{d}": stride for d in "dwh"} | {f"dilation_{d}_factor": dilation for d in "dwh"}
             attrs |= {"padding": padding, "fused_activation_function": act}
             for used in (w, *computed(w)):
                 real = convolve(x.real, used.real.transpose(4, 0, 1, 2, 3), stride, dilation, padding == "SAME", 1) + b.real
                 yield probe("CONV_3D", [x, used, b], activate(real, act), F32, **attrs)
         for size, stride, padding in ((2, 2, "VALID"), (3, 2, "SAME"), (3, 1, "VALID")):
-            x, w = draw("x", (images, 4, 5, 6, 6), F32), weight((size,) * 3 + (12, 6), F32, None)
+            x, w = draw("x", (images, 4, 5, 6, 6), F32), weight((size, size, size, 12, 6), F32, None)
             extents = [n * stride if padding == "SAME" else (n - 1) * stride + size for n in (4, 5, 6)]
             attrs = {f"stride_{d}": stride for d in "dwh"} | {"padding": padding, "fused_activation_function": "NONE"}
-            for b2 in (draw("bias", (12,), F32, const=True), None):
-                real = spread(x.real, w.real.transpose(3, 0, 1, 2, 4), stride, extents) + (0 if b2 is None else b2.real)
-                yield probe("CONV_3D_TRANSPOSE", [const((images, *extents, 12)), w, x, b2], real, F32, **attrs)
+            real = spread(x.real, w.real.transpose(3, 0, 1, 2, 4), stride, extents)
+            for added, total in ((b, real + b.real), (None, real)):
+                yield probe("CONV_3D_TRANSPOSE", [const((images, *extents, 12)), w, x, added], total, F32, **attrs)
 
 
 def matrices() -> Iterator[Probe]:
     for x_type, w_type, channels in WEIGHTS.values():
-        for rows, act in ((1, "NONE"), (40, "RELU"), (7, "RELU6")):  # two dimensions only: onert flattens others whatever keep_num_dims says
+        # two dimensions only: onert flattens others whatever keep_num_dims says
+        for rows, act in ((1, "NONE"), (40, "RELU"), (7, "RELU6")):
             x = activation((rows, 64), x_type)
             w = weight((200, 64), w_type, 0 if channels else None)
             for used in (w, *computed(w)) if w_type is F32 else (w, Operand(w.type, w.array)):
@@ -178,29 +180,26 @@ def matrices() -> Iterator[Probe]:
 
 
 def matrix_products() -> Iterator[Probe]:
-    shapes = [
-        ((20, 30), (30, 24)), ((5, 20, 30), (5, 30, 24)), ((2, 5, 20, 30), (2, 5, 30, 24)), ((2, 3, 2, 10, 30), (2, 3, 2, 30, 24)), ((2, 3, 2, 2, 10, 30), (2, 3, 2, 2, 30, 24)),
-        ((5, 20, 30), (30, 24)), ((5, 20, 30), (1, 30, 24)), ((2, 5, 20, 30), (1, 5, 30, 24)), ((1, 5, 20, 30), (2, 1, 30, 24)),
-        ((1, 20, 30), (5, 30, 24)), ((2, 5, 20, 30), (5, 30, 24)), ((20, 30), (5, 30, 24)), ((5, 1, 30), (5, 30, 24)), ((5, 20, 30), (5, 30, 1)),
+    shapes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+        ((20, 30), (30, 24)), ((5, 20, 30), (5, 30, 24)), ((2, 5, 20, 30), (2, 5, 30, 24)),
+        ((2, 3, 2, 10, 30), (2, 3, 2, 30, 24)), ((2, 3, 2, 2, 10, 30), (2, 3, 2, 2, 30, 24)),
+        ((5, 20, 30), (30, 24)), ((5, 20, 30), (1, 30, 24)), ((2, 5, 20, 30), (1, 5, 30, 24)),
+        ((1, 5, 20, 30), (2, 1, 30, 24)), ((1, 20, 30), (5, 30, 24)), ((2, 5, 20, 30), (5, 30, 24)), ((20, 30), (5, 30, 24)),
+        ((5, 1, 30), (5, 30, 24)), ((5, 20, 30), (5, 30, 1)),
     ]  # fmt: skip
     for x_type, w_type, channels in WEIGHTS.values():
         for left, right in shapes:
             for flip_left, flip_right in ((False, False), (False, True), (True, False)):
-                x = draw("x", left[:-2] + (left[-1], left[-2]) if flip_left else left, x_type)
-                w = weight(right[:-2] + (right[-1], right[-2]) if flip_right else right, w_type, None if not channels else len(right) - 2 if flip_right else len(right) - 1)
+                x = draw("x", (*left[:-2], left[-1], left[-2]) if flip_left else left, x_type)
+                stored, axis = ((*right[:-2], right[-1], right[-2]), -2) if flip_right else (right, -1)
+                w = weight(stored, w_type, len(stored) + axis if channels else None)
                 a = np.swapaxes(x.real, -1, -2) if flip_left else x.real
-                attrs = {"adjoint_lhs": flip_left, "adjoint_rhs": flip_right}
-                if not channels:
-                    given = draw("y", w.type.shape, w_type, 0.021, 9)
-                    b = np.swapaxes(given.real, -1, -2) if flip_right else given.real
-                    yield probe("BATCH_MATMUL", [x, given], a @ b, x_type, **attrs)
-                    b = np.swapaxes(w.real, -1, -2) if flip_right else w.real
-                    yield probe("BATCH_MATMUL", [x, Operand(w.type, w.array)], a @ b, x_type, **attrs)
-                b = np.swapaxes(w.real, -1, -2) if flip_right else w.real
-                bound = None
-                if x_type is F32 and w_type is not F32:
-                    bound = np.asarray((np.abs(a).max(-1, keepdims=True) / 127 / 2) * np.abs(b).sum(-2, keepdims=True))
-                yield probe("BATCH_MATMUL", [x, w], a @ b, x_type, bound=bound, **attrs)
+                attrs: Attrs = {"adjoint_lhs": flip_left, "adjoint_rhs": flip_right}
+                for y in (w, Operand(w.type, w.array), draw("y", stored, w_type, 0.021, 9)) if not channels else (w,):
+                    b = np.swapaxes(y.real, -1, -2) if flip_right else y.real
+                    hybrid = x_type is F32 and w_type is not F32
+                    bound = np.abs(a).max(-1, keepdims=True) / 127 / 2 * np.abs(b).sum(-2, keepdims=True) if hybrid else None
+                    yield probe("BATCH_MATMUL", [x, y], a @ b, x_type, bound=bound, **attrs)
 
 
 def sequences() -> Iterator[Probe]:
@@ -241,7 +240,7 @@ def sequences() -> Iterator[Probe]:
                     real, bound = lstm(in_time, weights, biases, state)
                     real, bound = (a if time_major else a.swapaxes(0, 1) for a in (real, bound))
                     operands = [x, *weights[:8], None, None, None, *biases, *weights[8:], *[None] * (1 + (not projected)), *state]
-                    attrs = {"fused_activation_function": "TANH", "time_major": time_major}
+                    attrs: Attrs = {"fused_activation_function": "TANH", "time_major": time_major}
                     hybrid = bound if weights[0].type.dtype is not F32 else None
                     yield probe("UNIDIRECTIONAL_SEQUENCE_LSTM", [*operands, *[None] * 4], real, F32, bound=hybrid, **attrs)
 

@@ -228,6 +228,8 @@ class Context:
 def reshaped(c: Context, value: Value, shape: Sequence[int]) -> Value:
     """``value`` with another shape: a constant is reshaped when written, anything else by a RESHAPE."""
     type_ = value.type.reshape(shape)
+    if type_ == value.type:
+        return value
     if value.data is not None:
         return replace(value, type=type_, data=value.data.map(lambda array: array.reshape(tuple(shape))))
     return c.emit_as(type_, "RESHAPE", value, c.const(list(shape), "shape"), new_shape=list(shape))

@@ -184,7 +184,7 @@ def one_image(c: Context, x: Value, window: Window, outs: int, *, grouped: bool 
     """``x`` [N, spatial dimensions..., C] as images, one for each of ``outs`` places of the window along the depth: the slices it sees."""
     n, (depth, rows, columns), channels = extents(x)
     slices, stride, front, dilation = window.size[0], window.stride[0], window.padding[0], window.dilation[0]
-    if (slices, stride, front) == (1, 1, 0):
+    if (slices, stride, front) == (1, 1, 0) and outs == depth:
         return shaped(c, x, (n * depth, rows, columns, channels))
     behind = (outs - 1) * stride + (slices - 1) * dilation + 1 - front - depth
     flat = (n, depth, rows, columns * channels) if grouped else (n, depth, rows * columns, channels)

@@ -13,7 +13,7 @@ _BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("lite
 LITERT = replace(
     _BARE,
     rules=[
-        *(weighted.affine_weight_in_uint8(op) for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")),
+        *(weighted.affine_weight_in_uint8(op) for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")),
         *moves.move_then_requantize,
         moves.requantize_before_joining,
         moves.requantize_through_float,

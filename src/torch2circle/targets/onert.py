@@ -16,6 +16,7 @@ ONERT = replace(
         weighted.per_channel_linear_as_conv,
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,
+        weighted.transposed_conv_as_conv,
         pools.mean_then_reshape,
         *moves.move_then_requantize,
         moves.strided_slice_as_gather,

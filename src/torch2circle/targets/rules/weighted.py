@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from ...arithmetic import moved_by_128
-from ...ir import DType, Node, Quant, Type, Value
+from ...ir import Array, Constant, DType, Node, Quant, Type, Value
 from ...optimize.engine import Replacement, Rule, emit, rule
-from ...optimize.layout import const, operand, reshape
+from ...optimize.layout import const, operand, reshape, transpose
+from ...spec import OPS
 
 
 @rule("FULLY_CONNECTED", why="the runtime uses the first of the per-channel scales for all; its 1x1 convolution does not")
@@ -70,17 +74,107 @@ def _channels(value: Value, group: int, groups: int) -> Value:
     return replace(value, type=type_, name=f"{value.name}.{group}", data=value.data.map(lambda array: array[mine]))
 
 
+@rule("TRANSPOSE_CONV", why="the runtime has none; a convolution gives the results between two operands as channels, which then move apart")
+def transposed_conv_as_conv(node: Node) -> Replacement:
+    weight, x, bias = operand(node, 1), operand(node, 2), operand(node, 3)
+    if weight.data is None or bias.data is None:
+        return None
+    n, *sizes, _ = x.type.shape
+    units, *kernel, _ = weight.type.shape
+    outs, strides = node.out.type.shape[1:3], (node.attrs["stride_h"], node.attrs["stride_w"])
+    spans = [_Span.of(*facts, node.attrs["padding"]) for facts in zip(sizes, outs, kernel, strides, strict=True)]
+    padded = _padded(x, [(0, 0), *((span.before, span.behind) for span in spans), (0, 0)], node)
+    blocks = [span.count for span in spans]
+    attrs = {"padding": "VALID", "stride_h": 1, "stride_w": 1, "fused_activation_function": node.attrs["fused_activation_function"]}
+    parts = strides[0] * strides[1]
+    constants = _phases(weight, strides), _repeated(bias, parts, bias.data.map(lambda b: np.tile(b, parts)))
+    made = emit("CONV_2D", node.out.type.reshape((n, *blocks, parts * units)), padded, *constants, like=node, **attrs)
+    whole = _apart(made, strides, node)
+    begins = [0, *(span.cut for span in spans), 0]
+    if whole.type.shape == node.out.type.shape:
+        return whole
+    place = (const(f"{node.out.name}.{name}", numbers) for name, numbers in (("begin", begins), ("size", node.out.type.shape)))
+    return emit("SLICE", node.out.type, whole, *place, like=node)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """One dimension of a transposed convolution in blocks of ``stride`` results: how many, the zeros around the operand that they
+    depend on, and the results in front that are cut off."""
+
+    count: int
+    before: int
+    behind: int
+    cut: int
+
+    @staticmethod
+    def of(size: int, out: int, kernel: int, stride: int, padding: str) -> _Span:
+        front = max((size - 1) * stride + kernel - out, 0) // 2 if padding == "SAME" else 0
+        first, last = front // stride, (front + out - 1) // stride
+        return _Span(last - first + 1, -(-kernel // stride) - 1 - first, last - (size - 1), front % stride)
+
+
+def _padded(x: Value, pads: Sequence[tuple[int, int]], node: Node) -> Value:
+    shape = tuple(size + a + b for size, (a, b) in zip(x.type.shape, pads, strict=True))
+    return x if shape == x.type.shape else emit("PAD", x.type.reshape(shape), x, const(f"{node.out.name}.paddings", pads), like=node)
+
+
+def _phases(weight: Value, strides: tuple[int, int]) -> Value:
+    """[O, KH, KW, I] -> [sh * sw * O, ceil(KH / sh), ceil(KW / sw), I]: what each of the results in a block sees, backwards."""
+    assert weight.data is not None
+    units, *kernel, channels = weight.type.shape
+    (sh, sw), (th, tw) = strides, (-(-k // s) for k, s in zip(kernel, strides, strict=True))
+    quant = weight.type.quant
+    zero = np.zeros(1) if quant is None else quant.zero_point
+
+    def phases(w: Array) -> Array:
+        full = np.empty((units, th * sh, tw * sw, channels), w.dtype)
+        full[:] = zero.reshape(-1, 1, 1, 1)
+        full[:, : kernel[0], : kernel[1]] = w
+        blocks = full.reshape(units, th, sh, tw, sw, channels)[:, ::-1, :, ::-1]
+        result: Array = blocks.transpose(2, 4, 0, 1, 3, 5).reshape(sh * sw * units, th, tw, channels)
+        return result
+
+    repeated = _repeated(weight, sh * sw, weight.data.map(phases))
+    return replace(repeated, type=replace(repeated.type, shape=(sh * sw * units, th, tw, channels)))
+
+
+def _repeated(value: Value, times: int, data: Constant) -> Value:
+    """A weight or bias with ``times`` as many output channels, in its first axis."""
+    quant = value.type.quant
+    if quant is not None and quant.axis is not None:
+        quant = Quant(np.tile(quant.scale, times), np.tile(quant.zero_point, times), quant.axis)
+    return replace(value, type=Type((times * value.type.shape[0], *value.type.shape[1:]), value.type.dtype, quant), data=data)
+
+
+def _apart(x: Value, strides: tuple[int, int], node: Node) -> Value:
+    """[N, H, W, sh * sw * O] -> [N, H * sh, W * sw, O]"""
+    (n, h, w, channels), (sh, sw) = x.type.shape, strides
+    shape = (n, h * sh, w * sw, channels // (sh * sw))
+    if sh == sw:
+        return emit("DEPTH_TO_SPACE", x.type.reshape(shape), x, like=node, block_size=sh)
+    if sh > 1:
+        x = transpose(reshape(x, (n * h, w, sh, channels // sh), node), [0, 2, 1, 3], node)
+    return reshape(x, shape, node)
+
+
 def affine_weight_in_uint8(op: str) -> Rule:
     """Weights with a zero point other than 0, per tensor: uint8 kernels take any, int8 kernels none."""
 
     @rule(op, why="int8 kernels demand weight zero point 0, uint8 kernels do not")
     def affine(node: Node) -> Replacement:
-        weight = operand(node, 1)
+        x, weight = operand(node, OPS[op].data), operand(node, 1)
         quant = weight.type.quant
-        if weight.type.dtype is not DType.INT8 or quant is None or quant.axis is not None or quant.zero_point[0] == 0:
+        if (
+            weight.type.dtype is not DType.INT8
+            or x.type.quant is None
+            or quant is None
+            or quant.axis is not None
+            or not quant.zero_point[0]
+        ):
             return None
-        x = operand(node)
-        inputs = (emit("QUANTIZE", x.type.as_eight_bit(DType.UINT8), x, like=node), _constant_as_uint8(weight), node.inputs[2])
+        moved = {x: emit("QUANTIZE", x.type.as_eight_bit(DType.UINT8), x, like=node), weight: _constant_as_uint8(weight)}
+        inputs = [v and moved.get(v, v) for v in node.inputs]
         inner = emit(op, node.out.type.as_eight_bit(DType.UINT8), *inputs, like=node, **node.attrs)
         return emit("QUANTIZE", node.out.type, inner, like=node)
 

@@ -261,7 +261,7 @@ def _vector(folder: Path, dtype: np.dtype[Any], name: Any) -> Array:
 
 def _array(folder: Path, name: Any) -> Array:
     """The array in a file of the bundle's own folder, mapped and not loaded."""
-    if not isinstance(name, str) or Path(name).name != name or {"\\", "\0"} & set(name) or name == "..":
+    if not isinstance(name, str) or Path(name).name != name or {"\\", "\0"} & set(name) or name in ("", ".."):
         raise _Mistakes(f"must be the name of a file beside qparam.json: {name}")
     if not (folder / name).is_file():
         raise _Mistakes(f"is no file: {name}")

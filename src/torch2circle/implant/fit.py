@@ -98,4 +98,4 @@ def _bias(node: Node, x: Value, bias: Value) -> Mistakes:
     if len(product) != len(found.scale):
         yield bias.name, f"the bias has {len(found.scale)} scales, the weight {weight.name} {len(product)}"
     elif (off := ~np.isclose(found.scale, product, BIAS_SCALE, 0)).any():
-        yield bias.name, f"the scale of a bias must be input * weight, {product[off][0]:.8g}: {found.scale[off][0]:.8g}"
+        yield bias.name, f"the scale of a bias must be input * weight, {product[off][0]:.7g}: {found.scale[off][0]:.7g}"

@@ -215,6 +215,9 @@ def _before_requantization(value: Value | None) -> Value | None:
 
 
 def _as_general(target: Target) -> Target:
-    """``target`` for graphs that no lowering made: any operator but those with weights may compute in float."""
-    ops = [op for op, spec in OPS.items() if not spec.weighted and op not in (*IN_FLOAT, "QUANTIZE")]
+    """``target`` for graphs that no lowering made: any operator but those with weights may compute in float.
+
+    RESHAPE and TRANSPOSE neither, since every target moves integers behind a DEQUANTIZE to the front of it.
+    """
+    ops = [op for op, spec in OPS.items() if not spec.weighted and op not in (*IN_FLOAT, "QUANTIZE", "RESHAPE", "TRANSPOSE")]
     return replace(target, rules=[requantization, _joining_at_once(target), *target.rules, *island(target.runs, ops)])

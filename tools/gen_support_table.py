@@ -50,9 +50,11 @@ units of 2^-16 of the largest magnitude on float ones.
 
 FILE = """## File operators, as measured in the runtimes
 
-`exact`: 0 LSB, or float32 rounding. `1lsb`: at most one step. `wrong`, `refused` and `crash` are never written but replaced by another
-construction, or the model is refused.
-Schemes: activation/weight type, `pc` per channel, `pt` per tensor, `+requant` input and output scales differ.
+`exact`: 0 LSB, or float32 rounding. `1lsb`: at most one step. `hybrid`: within what quantizing float activations to 8 bits changes.
+`wrong`, `refused` and `crash` are never written but replaced by another construction, or the model is refused.
+Schemes: activation/weight type, `pc` per channel, `pt` per tensor, `+computed` a weight that is no constant, `+batch` several images,
+`+i64` positions in int64, `+dropped` dimensions other than an image's rows and columns, `+requant` operands and results of unequal scales;
+`+rank5` and `+rank6` where so many dimensions fare worse.
 
 """
 

@@ -67,11 +67,12 @@ def refused_rows() -> list[tuple[str, str]]:
 
 
 def file_rows() -> list[tuple[str, str, str]]:
-    """(file operator, what onert does with each scheme, what LiteRT does) as measured."""
+    """(file operator, what onert makes of which schemes, what LiteRT does) as measured."""
     from .targets.base import measured
 
     def said(row: Mapping[str, str]) -> str:
-        return ", ".join(f"{scheme} {verdict}" for scheme, verdict in row.items()) or "not measured"
+        verdicts = dict.fromkeys(row.values())
+        return "; ".join(f"{verdict} {', '.join(key for key in row if row[key] == verdict)}" for verdict in verdicts) or "not measured"
 
     return [(op, said(measured("onert").get(op, {})), said(measured("litert").get(op, {}))) for op in OPS]
 

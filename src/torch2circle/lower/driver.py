@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from ..errors import Bug, UnsupportedOps
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value
+from ..optimize.fuse import ACTIVATIONS
 from ..quant import type_of
 from ..record import Call, Recording, Ref
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
@@ -50,12 +52,26 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         inputs.append(value)
     for call in calls:
         _lower_call(builder, call, LOWERINGS[call.op])
+    _behind_activations(builder)
     outputs = []
     for out in recording.outputs:
         placed = builder.place(out)
         outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
     graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
     return Lowered(graph, builder.findings, builder.corrected, builder.steps)
+
+
+def _behind_activations(builder: Builder) -> None:
+    """What is known of a float result holds behind an activation, too: the two may become one operator."""
+    for number, placed in builder.env.items():
+        node = placed.value.node
+        source = node.inputs[0].origin if node and node.op in ACTIVATIONS and node.inputs[0] else None
+        if node is None or source is None or not node.out.type.dtype.is_float:
+            continue
+        if source.tensor in builder.steps:
+            builder.steps[number] = builder.steps[source.tensor]
+        if source.tensor in builder.corrected:
+            builder.corrected[number] = np.clip(builder.corrected[source.tensor], *ACTIVATIONS[node.op])
 
 
 def _io_order(rank: int, io_layout: str) -> Perm:
@@ -73,7 +89,7 @@ def _refuse_missing(calls: Sequence[Call]) -> None:
 def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     first = next(iter(call.args))
     args = {("x" if name == first and name not in lowering.params else name): value for name, value in call.args.items()}
-    activations = {name: value for name, value in args.items() if name not in PARAMETERS}
+    activations = {name: value for name, value in args.items() if name in lowering.params and name not in PARAMETERS}
     tensors = [leaf for leaf in pytree.tree_leaves(activations) if isinstance(leaf, (Ref, Tensor))]
     placed = [builder.place(leaf) for leaf in tensors]
     order = _common_order(lowering.order, placed)
@@ -93,7 +109,7 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
         value = builder.arrange(placed, plain(len(placed.order))) if lowering.order is Order.PLAIN else _in_order(c, placed, order)
         return _dequantized(c, value) if island else value
 
-    operands = {name: pytree.tree_map(operand, activations[name]) for name in lowering.params if name in activations}
+    operands = {name: pytree.tree_map(operand, value) for name, value in activations.items()}
     parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
     result = lowering.body(c, **operands, **parameters, **{k: v for k, v in lowering.constants.items() if k in lowering.params})
     results: list[Any] = [result] if isinstance(result, (Value, Placed)) else list(result)

@@ -202,8 +202,10 @@ def compare(value: Value, got: Array, want: Array, step: float | None = None) ->
     """``got`` against ``want`` in steps of the value's scale; a float value behind a DEQUANTIZE has that one's unless ``step`` is given."""
     if got.shape != want.shape:  # numpy would broadcast one to the other
         got = np.full(want.shape, np.nan)
-    difference = np.abs(got.astype(np.float64) - want.astype(np.float64)) / (step or _step(value, want))
-    signal, noise = np.square(want.astype(np.float64)).sum(), np.square(got.astype(np.float64) - want.astype(np.float64)).sum()
+    real, wanted = got.astype(np.float64), want.astype(np.float64)
+    off = np.subtract(real, wanted, out=np.zeros(want.shape), where=real != wanted)  # infinities may be equal
+    difference = np.abs(off) / (step or _step(value, want))
+    signal, noise = np.square(wanted[np.isfinite(wanted)]).sum(), np.square(off).sum()
     sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
     broken = np.isnan(difference)
     difference = np.where(broken, np.inf, difference)
@@ -223,7 +225,7 @@ def _step(value: Value, want: Array) -> float:
     if not value.type.dtype.is_float:
         return 1.0
     scale = _scale_behind(value)
-    return scale if scale is not None else float(np.abs(want).max(initial=0.0)) * FLOAT_STEP or 1.0
+    return scale if scale is not None else float(np.abs(want[np.isfinite(want)]).max(initial=0.0)) * FLOAT_STEP or 1.0
 
 
 def _scale_behind(value: Value) -> float | None:

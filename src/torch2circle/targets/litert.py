@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import islands, moves, pools, weighted
+from .rules import islands, moves, pools, recurrent, weighted
 
 _BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"))
 
@@ -18,6 +18,8 @@ LITERT = replace(
         moves.requantize_before_joining,
         moves.requantize_through_float,
         pools.average_pool_as_depthwise,
+        recurrent.states_in_variables,
+        recurrent.stored_sequence_weights(_BARE.runs),
         *islands.island(_BARE.runs, islands.ISLANDS),
     ],
 )

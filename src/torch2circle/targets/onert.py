@@ -6,13 +6,14 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import islands, moves, pools, products, repeats, tables, weighted
+from .rules import islands, moves, pools, products, recurrent, repeats, tables, weighted
 
 _BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
 
 ONERT = replace(
     _BARE,
     rules=[
+        recurrent.stored_sequence_weights(_BARE.runs),
         weighted.per_channel_linear_as_conv,
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,

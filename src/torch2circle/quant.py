@@ -81,5 +81,8 @@ class Weights:
 
     @staticmethod
     def packed(packed: Any, where: Where = Where()) -> Weights:
-        weight, bias = packed.unpack()
+        try:
+            weight, bias = packed.unpack()
+        except RuntimeError as error:  # QNNPACK has no way for volumes
+            raise UnsupportedUse("packed weights", str(error).splitlines()[0], "weights that PyTorch can unpack", where=where) from None
         return Weights(type_of(weight, where), bias, lambda: cast(torch.Tensor, packed.unpack()[0]))

@@ -7,7 +7,7 @@ compute in float on the activation as it is, or round as PyTorch does by float o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..ir import DType, Quant, Type, Value
-from ..quant import Weights, array_of
+from ..quant import Weights, array_of, type_of
 from ..record import Call
 from .context import Builder, Context, Perm, Placed, plain, reshaped
 from .conv import conv
@@ -54,8 +54,14 @@ def linear_dynamic(c: Context, x: Placed, W_prepack: Any, reduce_range: bool, ac
 
 @lowers("sparse::qlinear_dynamic", order=Order.FREE)
 def sparse_linear_dynamic(c: Context, x: Placed, W_prepack: Any) -> Value:
-    """QNNPACK's; the zeros are stored."""
-    return dynamic_linear(c, x, Weights.packed(W_prepack, c.where), False, "NONE")
+    """QNNPACK's; zeros are stored like any other weight."""
+
+    def unpacked() -> Sequence[Any]:
+        parts: Sequence[Any] = torch.ops.sparse.qlinear_unpack(W_prepack)
+        return parts
+
+    weight, bias, _ = unpacked()
+    return dynamic_linear(c, x, Weights(type_of(weight, c.where), bias, lambda: unpacked()[0]), False, "NONE")
 
 
 @lowers("aten::fbgemm_linear_int8_weight", order=Order.FREE, ignores=("packed", "col_offsets"))
@@ -87,16 +93,21 @@ def conv_transposed_dynamic(c: Context, x: Placed, packed_weight: Any, reduce_ra
 
 
 def _convolution(p: Any, transposed: bool, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    x = x.reshape(*x.shape[:-1], *[1] * (weight.dim() - x.dim()), x.shape[-1])  # packed weights of lines have a row
-    return torch.convolution(x, weight, bias, p.stride(), p.padding(), p.dilation(), transposed, p.output_padding(), p.groups())
+    image = x.unsqueeze(2) if x.dim() < weight.dim() else x  # packed weights of lines have a row
+    real = torch.convolution(image, weight, bias, p.stride(), p.padding(), p.dilation(), transposed, p.output_padding(), p.groups())
+    return real.squeeze(2) if x.dim() < weight.dim() else real
 
 
 @lowers("quantized::linear_with_input_q_dq_qweight_dq_output_fp32", order=Order.PLAIN, act="NONE")
 @lowers("quantized::linear_with_input_q_dq_qweight_dq_relu_output_fp32", order=Order.PLAIN, act="RELU")
 def linear_of_rounded(c: Context, x: Value, X_scale: float, X_zero_point: int, W_prepack: Any, act: str) -> Value:
     """The activation is rounded with a scale that is known before."""
+    weights, steps = Weights.packed(W_prepack, c.where), Steps(X_scale, X_zero_point)
+    example = Example(c.recorded("X"), weights, partial(_linear, act))
+    _corrected(c, example.result(steps))
+    _exact_but_for_ties(c, example, steps)
     integers = c.emit_as(Type(x.type.shape, DType.UINT8, Quant.per_tensor(X_scale, X_zero_point)), "QUANTIZE", x)
-    return fully_connected(c, part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32), Weights.packed(W_prepack, c.where), act)
+    return fully_connected(c, part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32), weights, act)
 
 
 @lowers("quantized::linear_dynamic_fp16", order=Order.PLAIN, act="NONE")
@@ -141,11 +152,12 @@ def dynamic_linear(c: Context, x: Placed, weights: Weights, reduce_range: bool, 
     def layer(c: Context, x: Placed) -> Value:
         return fully_connected(c, c.builder.arrange(x, plain(len(x.order))), weights, act)
 
-    def formula(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        real = torch.nn.functional.linear(x, weight, bias)
-        return real.relu() if act == "RELU" else real
+    return dynamic(c, x, weights, layer, partial(_linear, act), reduce_range)
 
-    return dynamic(c, x, weights, layer, formula, reduce_range)
+
+def _linear(act: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    real = torch.nn.functional.linear(x, weight, bias)
+    return real.relu() if act == "RELU" else real
 
 
 def dynamic(
@@ -161,8 +173,8 @@ def dynamic(
     mode, weight_quant = c.builder.options.dynamic, weights.type.quant
     assert weight_quant is not None
     example = Example(c.recorded(next(iter(c.call.args))), weights, formula)
-    steps = 127 if reduce_range else 255
-    if mode == "exact" or squeezed or not reduce_range:  # else its 16-bit sums cannot saturate
+    steps = Steps.of(example.x, 127 if reduce_range else 255)
+    if mode == "exact" or squeezed or not reduce_range:  # with 127 steps, sums of two products fit the 16 bits of FBGEMM's kernels
         steps = _compared(c, example, steps, squeezed)
     if mode == "exact":
         c.note("note", "dynamic", COMPUTES[mode])
@@ -173,33 +185,46 @@ def dynamic(
     return layer(c, x)
 
 
-def _compared(c: Context, example: Example, steps: int, squeezed: bool) -> int:
-    """The number of steps that explains PyTorch's result; where none does, its kernel is at fault and is told so."""
-    real = {n: example.result(n) for n in {steps, 255}}
-    torchs = {n: example.grid(n).rounded(out) for n, out in real.items()} if squeezed else real
-    got = c.outs[0]
-    off = {n: float((out - got).abs().max()) for n, out in torchs.items()}
-    steps = min(off, key=lambda n: off[n])
-    noise = 1.5 * example.grid(steps).scale if squeezed else FLOAT_NOISE * float(got.abs().max())
-    if squeezed and c.builder.options.dynamic != "exact":
-        off[steps], noise = float((real[steps] - got).abs().max()), 0
-        message = "PyTorch rounds and clips this result to the steps of its input and is up to {:.3g} off; only dynamic=\"exact\" does so, too"
-    else:
-        message, real = "PyTorch's own kernel saturates here and is up to {:.3g} off; the file is not", torchs
-    if off[steps] > noise:
+def _compared(c: Context, example: Example, steps: Steps, squeezed: bool) -> Steps:
+    """The steps that explain PyTorch's result; where the file's will be another, verification is told."""
+    real = {each: example.result(each) for each in (steps, Steps.of(example.x, 255))}
+    torchs = {each: each.rounded(out) for each, out in real.items()} if squeezed else real
+    steps = min(real, key=lambda each: _apart(torchs[each], c.outs[0]))
+    if not squeezed:
+        _corrected(c, real[steps])
+    elif c.builder.options.dynamic == "exact":
+        _corrected(c, torchs[steps], noise=1.5 * steps.scale)
+    elif off := _apart(real[steps], c.outs[0]):
         c.builder.corrected[c.call.outs[0]] = array_of(real[steps])
-        c.note("warning", "kernel-overflow", message.format(off[steps]))
+        why = "PyTorch rounds and clips the result to the 8 bits of its input, as the file does with dynamic=\"exact\" only"
+        c.note("warning", "dynamic-range", f"{why}: up to {off:.3g} off")
     return steps
 
 
-def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: int, squeezed: bool) -> Value:
-    grid = grid_of(c, x.value, steps)
+def _corrected(c: Context, documented: Tensor, noise: float | None = None) -> None:
+    """Where PyTorch's own kernel is more than ``noise`` off, verification compares with what it documents."""
+    off = _apart(documented, c.outs[0])
+    if off > (FLOAT_NOISE * float(documented.abs().max()) if noise is None else noise):
+        c.builder.corrected[c.call.outs[0]] = array_of(documented)
+        c.note("warning", "kernel-overflow", f"PyTorch's own kernel is up to {off:.3g} off what it documents; the file is not")
+
+
+def _apart(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max())
+
+
+def _exact_but_for_ties(c: Context, example: Example, steps: Steps) -> None:
+    if (bound := example.tie_bound(steps)) > 0:
+        c.builder.steps[c.call.outs[0]] = bound
+
+
+def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: Steps, squeezed: bool) -> Value:
+    grid = grid_of(c, x.value, steps.count)
     rounded = Placed(on_grid(c, x.value, grid), x.order)
     if not squeezed:
-        if (bound := example.tie_bound(steps)) > 0:
-            c.builder.steps[c.call.outs[0]] = bound
+        _exact_but_for_ties(c, example, steps)
         return layer(c, rounded)
-    c.builder.steps[c.call.outs[0]] = example.grid(steps).scale
+    c.builder.steps[c.call.outs[0]] = steps.scale
     inner = Inner(c.builder, c.call, c.order)
     real = layer(inner, rounded)
     made = on_grid(c, real, grid).node
@@ -226,17 +251,18 @@ class Inner(Context):
 
 @dataclass(frozen=True)
 class Steps:
-    """PyTorch's quantization of one activation to quint8."""
+    """PyTorch's quantization of an activation to quint8, of whose 256 integers ``count`` + 1 are used."""
 
     scale: float
     zero_point: int
+    count: int = 255
 
     @staticmethod
     def of(x: Tensor, count: int) -> Steps:
         """``count`` steps from the smallest to the largest element and 0, as PyTorch chooses them in float64."""
         low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
         span = (high - low) / count
-        return Steps(max(span, LEAST_SCALE), round(-low / span)) if np.float32(span) > 0 else Steps(0.1, 0)
+        return Steps(max(span, LEAST_SCALE), round(-low / span), count) if np.float32(span) > 0 else Steps(0.1, 0, count)
 
     def rounded(self, x: Tensor) -> Tensor:
         return torch.quantize_per_tensor(x, self.scale, self.zero_point, torch.quint8).dequantize()
@@ -255,15 +281,12 @@ class Example:
     weights: Weights
     formula: Formula
 
-    def grid(self, count: int) -> Steps:
-        return Steps.of(self.x, count)
-
-    def result(self, count: int) -> Tensor:
+    def result(self, steps: Steps) -> Tensor:
         """As documented: the rounded activation times the weights."""
         bias = self.weights.bias
-        return self.formula(self.grid(count).rounded(self.x), self.weights.load().dequantize(), bias if bias is None else bias.detach())
+        return self.formula(steps.rounded(self.x), self.weights.load().dequantize(), None if bias is None else bias.detach())
 
-    def bound(self, count: int) -> float:
+    def bound(self, steps: Steps) -> float:
         """How far two results may be apart that round the activation rightly, each in its own way.
 
         PyTorch's step is s = (max - min) / count, a runtime's at most t = 2 * max|x| / 254, for each row, image or the whole. A rounded
@@ -271,13 +294,11 @@ class Example:
         the sum of them times its weights, at most (s + t) / 2 times the sum of its absolute weights: the layer itself with all
         activations (s + t) / 2, absolute weights and no bias. A RELU behind only brings results nearer.
         """
-        apart = (self.grid(count).scale + float(self.x.abs().max()) / 127) / 2
-        return self._spread(torch.full_like(self.x, apart))
+        return self._spread(torch.full_like(self.x, (steps.scale + float(self.x.abs().max()) / 127) / 2))
 
-    def tie_bound(self, count: int) -> float:
-        """As ``bound``, where both round to PyTorch's steps: only activations in the middle of two may go either way. 0 if there are none."""
-        grid = self.grid(count)
-        return self._spread(grid.near_ties(self.x) * grid.scale)
+    def tie_bound(self, steps: Steps) -> float:
+        """As ``bound``, where both round to PyTorch's steps: only activations in the middle of two may go either way. 0 without these."""
+        return self._spread(steps.near_ties(self.x) * steps.scale)
 
     def _spread(self, apart: Tensor) -> float:
         return float(self.formula(apart, self.weights.load().dequantize().abs(), None).max())

@@ -116,8 +116,8 @@ def _finished(node: Node, form: Form) -> Value:
     if form.scales is None:
         return made
     scaled = emit("MUL", made.type, made, _constant(node, "scales", form.scales), like=node, fused_activation_function="NONE")
-    act = node.attrs["fused_activation_function"]
-    return emit("ADD", made.type, scaled, bias or _constant(node, "zero", np.zeros(1, np.float32)), like=node, fused_activation_function=act)
+    shift = bias or _constant(node, "zero", np.zeros(1, np.float32))
+    return emit("ADD", made.type, scaled, shift, like=node, fused_activation_function=node.attrs["fused_activation_function"])
 
 
 def _constant(node: Node, name: str, array: Array) -> Value:

@@ -38,6 +38,7 @@ METADATA = {
 HOST_READS = {"aten::resolve_neg"}
 # For operators whose result has the shape of one argument's values: that argument.
 SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
+PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
 STATELESS = "state cannot live in the file: return it instead"
 
 
@@ -296,6 +297,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def keep(self, func: Any, op: str, bound: Mapping[str, Any], result: Any, outs: Sequence[Tensor]) -> None:
         if result is None:
             return None  # an assertion
+        if op == "aten::_pack_padded_sequence":
+            self.refuse("a packed sequence gives each sample a length of its own, which the operators of a file cannot", op, bound, PACKED)
         if not outs or op in HOST_READS:
             return self.read_on_host(op, bound, result)
         if torch.Tag.dynamic_output_shape in func.tags and self.shape_varies(op, bound):

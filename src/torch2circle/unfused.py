@@ -14,12 +14,12 @@ from torch import Tensor
 @contextmanager
 def without_fast_path() -> Iterator[None]:
     """``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` call no fused operators, and make no nested tensors of padded ones."""
-    before = torch.backends.mha.get_fastpath_enabled()  # type: ignore[no-untyped-call]
-    torch.backends.mha.set_fastpath_enabled(False)  # type: ignore[no-untyped-call]
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)  # type: ignore[no-untyped-call]
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def multi_head_attention(
@@ -42,8 +42,9 @@ def multi_head_attention(
     padding, positions = (masked, None) if mask_type == 1 else (None, masked)
     if positions is not None and positions.dim() == 4:
         positions = positions.flatten(0, 1)
+    query, key, value = (each.transpose(0, 1) for each in (query, key, value))
     made, weights = F.multi_head_attention_forward(
-        *(each.transpose(0, 1) for each in (query, key, value)), embed_dim, num_head, qkv_weight, qkv_bias, None, None, False, 0.0,
+        query, key, value, embed_dim, num_head, qkv_weight, qkv_bias, None, None, False, 0.0,
         proj_weight, proj_bias, training=False, key_padding_mask=padding, need_weights=need_weights, attn_mask=positions,
         average_attn_weights=average_attn_weights,
     )  # fmt: skip

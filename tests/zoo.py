@@ -82,7 +82,7 @@ def _quantized(name: str, engine: str, size: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(), deprecated_quantization(), torch.no_grad():
         torch.manual_seed(seed)
         model = _float(name)
-        _settle(model, views)
+        settle(model, views)
         model.fuse_model()  # type: ignore[operator]
         model.qconfig = get_default_qconfig(engine)
         prepare(model, inplace=True)
@@ -101,7 +101,7 @@ def _float(name: str) -> nn.Module:
     return model.eval()
 
 
-def _settle(model: nn.Module, views: Tensor) -> None:
+def settle(model: nn.Module, views: Tensor) -> None:
     """Gives the batch norms different channels, as training does, and the statistics of the photos."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:

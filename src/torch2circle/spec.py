@@ -173,6 +173,7 @@ def scheme(node: Node) -> str:
     ``+dropped``     a reduction of four dimensions that drops others than the rows and columns of an image
     ``+half_pixel``  ``+aligned``  a resize by ``half_pixel_centers``, by ``align_corners``
     ``+rescaled``    a result that has not the fixed scale
+    ``+finer``       a HARD_SWISH whose result has a step of 1/128 of the operand's or less
     ``+requant``     an operator that moves or compares integers, between unequal quantizations
     """
     spec, data = OPS[node.op], _present(node.inputs[OPS[node.op].data])
@@ -188,6 +189,7 @@ def scheme(node: Node) -> str:
         "+half_pixel": node.attrs.get("half_pixel_centers", False),
         "+aligned": node.attrs.get("align_corners", False),
         "+rescaled": _is_rescaled(node),
+        "+finer": node.op == "HARD_SWISH" and _is_finer(node.out, data),
         "+requant": spec.moves and _requantizes(node),
     }
     return (x if x == out else f"{x}->{out}") + "".join(mark for mark, holds in marks.items() if holds)
@@ -259,6 +261,12 @@ def _is_rescaled(node: Node) -> bool:
         return False
     lowest = np.iinfo(node.out.type.dtype.numpy).min
     return (float(quant.scale[0]), int(quant.zero_point[0]) - lowest) != fixed
+
+
+def _is_finer(out: Value, data: Value) -> bool:
+    if out.type.quant is None or data.type.quant is None:
+        return False
+    return float(out.type.quant.scale[0]) * 128 <= float(data.type.quant.scale[0])
 
 
 def _requantizes(node: Node) -> bool:

@@ -7,7 +7,7 @@ from math import erf
 
 import numpy as np
 
-from torch2circle.ir import Array, DType
+from torch2circle.ir import Array, DType, Quant
 
 from .making import ALL, BOOL, BY_RANK, BYTES, F32, I32, I64, NUMBERS, REALS, SHAPE, Attrs, Operand, Probe, draw, fixed, probe
 from .weighted import activate
@@ -133,6 +133,8 @@ def functions() -> Iterator[Probe]:
                     yield from (probe(op, [x], real, dtype, quant, **attrs) for quant in ("fit", x.type.quant))
                 else:
                     yield probe(op, [x], real, dtype, **attrs)
+                if op == "HARD_SWISH" and x.type.quant:
+                    yield probe(op, [x], real, dtype, Quant.per_tensor(float(x.type.quant.scale[0]) / 150, 0), **attrs)
     slopes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
         (SHAPE, (16,)), (SHAPE, (1, 1, 16)), (SHAPE, (20, 24, 16)), (BY_RANK[2], (96,)), (BY_RANK[3], (1, 16)),
         (BY_RANK[4], (1, 1, 8)), (BY_RANK[5], (1, 1, 1, 8)),

@@ -73,6 +73,7 @@ class Recording:
     calls: tuple[Call, ...]
     tensors: Sequence[Tensor]
     names: Mapping[int, str] = field(default_factory=dict)
+    stored: Mapping[int, Tensor] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def needed(self) -> list[Call]:
@@ -95,6 +96,10 @@ class Recording:
     def name_of(self, tensor: Tensor) -> str | None:
         """The state_dict name of a parameter or buffer of the model."""
         return self.names.get(id(tensor))
+
+    def stored_as(self, tensor: Tensor) -> Tensor:
+        """The quantized or float16 constant that a float constant was dequantized from; else the constant itself."""
+        return self.stored.get(id(tensor), tensor)
 
     def __str__(self) -> str:
         lines = [f"t{i} = input {name}" for i, name in zip(self.inputs, self.input_names, strict=True)]
@@ -159,6 +164,7 @@ def record(
         calls=tuple(recorder.calls),
         tensors=recorder.tensors,
         names=recorder.provenance.names,
+        stored=recorder.stored,
         findings=tuple(recorder.findings),
     )
 
@@ -199,6 +205,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.number: dict[int, int] = {}  # id of a tensor -> its current number
         self.alive: list[Tensor] = []  # id() identifies a tensor only as long as it lives
         self.living: dict[int, list[int]] = {}  # storage -> numbers whose tensors still lie in it
+        self.stored: dict[int, Tensor] = {}  # id of a dequantized constant -> what it was dequantized from
         self.constants: dict[int, list[int]] = {}  # storage -> calls with a constant that lies in it
 
     # -- numbers
@@ -265,6 +272,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.aliases.add(op, bound, outs, tensors)
         if op not in METADATA and any(id(t) in self.number for t in tensors):
             self.keep(func, op, bound, result, outs)
+        elif op == "aten::dequantize.self":
+            self.stored[id(result)] = bound["self"]
+            self.alive.append(result)
         return result
 
     def decomposition(self, func: Any, op: str) -> Callable[..., Any] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -19,6 +21,10 @@ from ..record import Call, Recording, Ref
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 from .vocabulary import reason
+
+
+# Operators whose weight may be given as it is stored, dequantized by the file.
+TAKES_STORED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,9 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
 def _parameter(c: Context, name: str) -> Tensor | None:
     value = c.call.args[name]
     c.only(not isinstance(value, Ref), name, "a tensor computed from an input", "a parameter of the model")
+    if isinstance(value, Tensor) and name == "weight" and TAKES_STORED.match(c.call.op):
+        stored = c.builder.recording.stored_as(value)
+        return stored if stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
     return cast("Tensor | None", value)
 
 

@@ -150,7 +150,7 @@ OPS: dict[str, Op] = {
     "SPACE_TO_BATCH_ND": Op("SpaceToBatchNDOptions", (3, 3), moves=True),
     "BATCH_TO_SPACE_ND": Op("BatchToSpaceNDOptions", (3, 3), moves=True),
     "QUANTIZE": Op("QuantizeOptions", versions={"f32->i8": 1, "f32->u8": 1, "u8->i8": 2, "i8->u8": 2, "i8->i8": 2, "u8->u8": 2}),
-    "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5}),
+    "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5, "f16->f32": 3}),
     "CAST": Op("CastOptions"),
 }  # fmt: skip
 

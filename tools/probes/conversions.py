@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from torch2circle.ir import Quant, Type
+from torch2circle.ir import DType, Quant, Type
 
 from .making import ALL, BOOL, BY_RANK, BYTES, F32, I8, I32, I64, SHAPE, U8, Operand, Probe, draw, probe
 from .weighted import weight
@@ -25,6 +25,14 @@ def quantization() -> Iterator[Probe]:
                     yield probe("ADD", [other, real], other.real + stored.real, F32, which=0, fused_activation_function="NONE")
 
 
+def halves() -> Iterator[Probe]:
+    """float16 constants."""
+    for shape in (SHAPE, *BY_RANK.values()):
+        stored = Operand(Type(shape, DType.FLOAT16), draw("w", shape, F32).array.astype(np.float16), const=True)
+        real, other = Operand(Type(shape, F32), stored.array.astype(np.float32), stored=stored), draw("x", shape, F32)
+        yield probe("ADD", [other, real], other.real + real.real, F32, which=0, fused_activation_function="NONE")
+
+
 def casts() -> Iterator[Probe]:
     for source in ALL:
         for target in (t for t in ALL if t is not source):
@@ -40,4 +48,4 @@ def casts() -> Iterator[Probe]:
                 yield probe("CAST", [x], integers, target, raw, in_data_type=source.name, out_data_type=target.name)
 
 
-FAMILIES = (quantization, casts)
+FAMILIES = (quantization, halves, casts)

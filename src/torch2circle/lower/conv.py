@@ -110,7 +110,7 @@ def convolved(
     def kernel(w: Array) -> Array:
         return np.moveaxis(w, 1, -1).reshape(len(w), *window.size, w.shape[1])
 
-    return slid(c, x, weights, kernel, window, groups, act, documented)
+    return slid(c, x, weights, kernel, window, groups, act, Documented(documented, 0 if groups == 1 else None))
 
 
 # -- a window of three dimensions over images

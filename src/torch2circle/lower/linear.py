@@ -11,7 +11,7 @@ from ..ir import Value
 from ..quant import Weights
 from .context import Context, reshaped
 from .registry import Order, lowers
-from .weighted import weight_and_bias
+from .weighted import Documented, weight_and_bias
 
 
 @lowers("quantized::linear", order=Order.PLAIN, ignores=("Y_scale_i", "Y_zero_point_i"), act="NONE")
@@ -31,7 +31,7 @@ def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
         return real.relu() if act == "RELU" else real
 
     rows = x if x.type.rank > 1 else reshaped(c, x, (1, x.type.size))  # the operator has no form for a vector
-    weight, bias = weight_and_bias(c, rows, weights, lambda w: w, documented)
+    weight, bias = weight_and_bias(c, rows, weights, lambda w: w, Documented(documented))
     attrs: dict[str, Any] = {"fused_activation_function": act, "keep_num_dims": rows.type.rank > 2}
     if rows is x:
         return c.emit("FULLY_CONNECTED", x, weight, bias, **attrs)

@@ -80,11 +80,11 @@ def conv_transposed(
     # seen from a result, the kernel slides backwards over the operand with zeros between its elements
     reach = tuple((k - 1) * d - p for k, d, p in zip(taps, spacing, front, strict=True))
     window = Window(taps, (1, 1, 1), (reach[0], reach[1], reach[2]), spacing)
-    image = images(c, x, dims)
+    image, formula = images(c, x, dims), Documented(documented, 1 if groups == 1 else None, suspect=True)
     if groups == 1 and spacing[1:] == (1, 1) and max(steps[1:]) > 1:
-        made = _spread(c, stuffed(c, image, (steps[0], 1, 1)), weights, kernel, window, steps[1:], front[1:], documented)
+        made = _spread(c, stuffed(c, image, (steps[0], 1, 1)), weights, kernel, window, steps[1:], front[1:], formula)
     else:
-        made = slid(c, stuffed(c, image, steps), weights, backwards, window, groups, "NONE", documented)
+        made = slid(c, stuffed(c, image, steps), weights, backwards, window, groups, "NONE", formula)
     return as_result(c, made, dims)
 
 

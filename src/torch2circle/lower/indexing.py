@@ -1,0 +1,181 @@
+"""Elements by their positions, given or computed, and what is written at given positions: GATHER along dimensions made one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..arithmetic import quantized
+from ..ir import Array, DType, Type, Value
+from .context import Context, Perm, Placed, plain, reshaped
+from .embedding import gathered
+from .formula import cast, part, result
+from .matmul import Matrices, product
+from .registry import Order, lowers
+
+Indices = Sequence[Value | None]
+
+# 0/1 matrices above this size are refused
+LARGEST_MATRIX = 4 << 20
+
+
+@lowers("aten::index_select", order=Order.FREE)
+def index_select(c: Context, x: Placed, dim: int, index: Placed) -> Value:
+    axis = x.order.index(dim % len(x.order))
+    return c.emit("GATHER", x.value, reshaped(c, index.value, (index.value.type.size,)), axis=axis, batch_dims=0, order=x.order)
+
+
+@lowers("aten::index.Tensor", order=Order.PLAIN)
+def index(c: Context, x: Value, indices: Indices) -> Value:
+    """The indexed dimensions become one, at the place of the first if they lie together, else in front, as PyTorch has it."""
+    by_dim = _by_dimension(indices)
+    first = min(by_dim) if max(by_dim) - min(by_dim) < len(by_dim) else 0
+    others = [d for d in range(x.type.rank) if d not in by_dim]
+    value = c.builder.arrange(Placed(x, plain(x.type.rank)), (*others[:first], *by_dim, *others[first:]))
+    shape, count = value.type.shape, len(by_dim)
+    sizes = shape[first : first + count]
+    merged = reshaped(c, value, (*shape[:first], math.prod(sizes), *shape[first + count :]))
+    return c.emit("GATHER", merged, _position(c, list(by_dim.values()), sizes), axis=first, batch_dims=0)
+
+
+def _by_dimension(indices: Indices) -> dict[int, Value | Array]:
+    """The index of each indexed dimension; a constant mask is the positions where it holds, along as many dimensions as it has."""
+    found: dict[int, Value | Array] = {}
+    dim = 0
+    for each in indices:
+        arrays: Sequence[Value | Array] = () if each is None else [each]
+        if each is not None and each.data is not None:
+            array = each.array()
+            arrays = np.nonzero(array) if array.dtype == np.bool_ else [array]
+        found.update((dim + i, array) for i, array in enumerate(arrays))
+        dim += len(arrays) or 1
+    return found
+
+
+def _position(c: Context, indices: Sequence[Value | Array], sizes: Sequence[int]) -> Value:
+    """Where the elements lie in the dimensions of ``sizes`` made one. PyTorch counts negative indices from the end."""
+    strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
+    known, computed = np.zeros((), np.int64), None
+    for each, size, stride in zip(indices, sizes, strides, strict=True):
+        if not isinstance(each, Value):
+            known = known + each % size * stride
+            continue
+        # int64, of which alone every runtime has the operator
+        wrapped = part(c, "FLOOR_MOD", cast(c, each, DType.INT64), size)
+        wrapped = wrapped if stride == 1 else part(c, "MUL", wrapped, stride)
+        computed = wrapped if computed is None else part(c, "ADD", computed, wrapped)
+    if computed is None:
+        return c.const(known.astype(np.int32), "index")
+    return part(c, "ADD", computed, c.const(known, "index")) if known.any() or known.ndim > computed.type.rank else computed
+
+
+@lowers("aten::gather", order=Order.PLAIN, ignores=("sparse_grad",))
+def gather(c: Context, x: Value, dim: int, index: Value) -> Value:
+    """Each element by its place in the flattened tensor."""
+    dim %= x.type.rank
+    strides = [math.prod(x.type.shape[d + 1 :]) for d in range(x.type.rank)]
+    around = sum((n * s for d, (n, s) in enumerate(zip(np.indices(index.type.shape), strides, strict=True)) if d != dim), np.zeros((), int))
+    if index.data is not None:
+        place = c.const((around + index.array() * strides[dim]).astype(np.int32), "index")
+    else:
+        place = part(c, "MUL", cast(c, index, DType.INT32), strides[dim]) if strides[dim] > 1 else cast(c, index, DType.INT32)
+        place = part(c, "ADD", place, c.const(around.astype(np.int32), "around"))
+    return c.emit("GATHER", reshaped(c, x, (x.type.size,)), place, axis=0, batch_dims=0)
+
+
+@lowers("aten::index_put", order=Order.PLAIN)
+def index_put(c: Context, x: Value, indices: Indices, values: Value, accumulate: bool) -> Value:
+    """At constant positions, or one number wherever a computed mask holds."""
+    rank, shape, values = x.type.rank, x.type.shape, _like(c, values, x.type)
+    computed = [each for each in indices if each is not None and each.data is None]
+    if len(indices) == len(computed) == values.type.size == 1 and computed[0].type.dtype is DType.BOOL and not accumulate:
+        mask = reshaped(c, computed[0], (*computed[0].type.shape, *(1,) * (rank - computed[0].type.rank)))
+        return result(c, "SELECT_V2", mask, reshaped(c, values, ()), x)
+    c.only(not computed, "indices", "computed from an input", "constants, or one mask with one value")
+    arrays = [slice(None) if each is None else each.array() for each in indices]
+    covered = sum(a.ndim if isinstance(a, np.ndarray) and a.dtype == np.bool_ else 1 for a in arrays)
+    # whole rows where neither indices nor broadcasting reach the last dimensions
+    split = next(n for n in range(covered, rank + 1) if n == rank or values.type.shape[n - rank :] == shape[n:])
+    places = np.arange(math.prod(shape[:split])).reshape(shape[:split])[tuple(arrays)]
+    return _written(c, x, values, split, places, accumulate)
+
+
+@lowers("aten::scatter.src", order=Order.PLAIN)
+def scatter(c: Context, x: Value, dim: int, index: Value, src: Value) -> Value:
+    c.only(index.data is not None, "index", "computed from an input", "a constant")
+    c.only(index.type.shape == src.type.shape, "shape of src", src.type.shape, f"that of index: {index.type.shape}")
+    coordinates = list(np.indices(index.type.shape))
+    coordinates[dim] = index.array()
+    return _written(c, x, src, x.type.rank, np.arange(x.type.size).reshape(x.type.shape)[tuple(coordinates)], accumulate=False)
+
+
+def _written(c: Context, x: Value, source: Value, split: int, places: Array, accumulate: bool) -> Value:
+    """``x`` with rows of ``source``, which its dimensions from ``split`` on make, at ``places`` among its own rows.
+
+    They are taken from both behind each other; to add them up is a product with a matrix of zeros and ones.
+    """
+    row = x.type.shape[split:]
+    own, new = math.prod(x.type.shape[:split]), source.type.size // math.prod(row)
+    numbers = np.broadcast_to(np.arange(new).reshape(source.type.shape[: source.type.rank - len(row)]), places.shape)
+    if accumulate:
+        c.only(own * new <= LARGEST_MATRIX, "number of rows", f"{new} into {own}", "at most 4 M products")
+        matrix = np.zeros((own, new), np.float32)
+        np.add.at(matrix, (places, numbers), 1)
+        added = product(c, Matrices(c.const(matrix, "places")), Matrices(reshaped(c, source, (new, math.prod(row)))))
+        return result(c, "ADD", x, reshaped(c, added, x.type.shape))
+    order = np.arange(own)
+    order[places] = own + numbers
+    both = (reshaped(c, x, (own, *row)), reshaped(c, source, (new, *row)))
+    joined = c.emit_as(x.type.reshape((own + new, *row)), "CONCATENATION", *both, axis=0, fused_activation_function="NONE")
+    found = gathered(c, joined, c.const(order.astype(np.int32), "index"))
+    return c.emit("RESHAPE", found, c.const(list(x.type.shape), "shape"), new_shape=list(x.type.shape))
+
+
+def _like(c: Context, source: Value, type_: Type) -> Value:
+    """Floats as integers, where they are written into a quantized tensor."""
+    if type_.quant is None:
+        return source
+    if source.data is not None:
+        return c.const(quantized(source.array(), type_), quant=type_.quant)
+    return c.emit_as(type_.reshape(source.type.shape), "QUANTIZE", source)
+
+
+@lowers("aten::scatter_add", order=Order.FREE)
+def scatter_add(c: Context, x: Placed, dim: int, index: Placed, src: Placed) -> Value:
+    """Along the last axis: the sum over the elements of ``src`` of those whose index is the position."""
+    target, hits, order = _hits(c, x, dim, index)
+    c.only(index.shape == src.shape, "shape of src", src.shape, f"that of index: {index.shape}")
+    rows, _, count = hits.type.shape
+    each = part(c, "MUL", cast(c, hits, DType.FLOAT32), reshaped(c, c.builder.arrange(src, order), (rows, 1, count)))
+    return c.emit("ADD", target, reshaped(c, _sum(c, each), target.type.shape), order=order, fused_activation_function="NONE")
+
+
+@lowers("aten::scatter.value", order=Order.FREE)
+def scatter_value(c: Context, x: Placed, dim: int, index: Placed, value: float) -> Value:
+    target, hits, order = _hits(c, x, dim, index)
+    if hits.type.shape[2] > 1:
+        hits = part(c, "GREATER", _sum(c, cast(c, hits, DType.FLOAT32)), 0.0, dtype=DType.BOOL)
+    number = c.const(np.array(value, target.type.dtype.numpy), "value")
+    return c.emit("SELECT_V2", reshaped(c, hits, target.type.shape), number, target, order=order)
+
+
+def _hits(c: Context, x: Placed, dim: int, index: Placed) -> tuple[Value, Value, Perm]:
+    """``x`` with ``dim`` last; for each of its rows and positions which of the row's indices name it; and the order of both."""
+    rank = len(x.order)
+    order = (*(d for d in range(rank) if d != dim % rank), dim % rank)
+    target, places = c.builder.arrange(x, order), c.builder.arrange(Placed(cast(c, index.value, DType.INT32), index.order), order)
+    rows, count = math.prod(places.type.shape[:-1]), places.type.shape[-1]
+    c.only(places.type.shape[:-1] == target.type.shape[:-1], "shape of index", index.shape, f"{x.shape} but for dimension {dim}")
+    positions = np.arange(target.type.shape[-1], dtype=np.int32)[:, None]
+    return target, part(c, "EQUAL", reshaped(c, places, (rows, 1, count)), c.const(positions, "positions"), dtype=DType.BOOL), order
+
+
+def _sum(c: Context, x: Value) -> Value:
+    return c.emit_as(x.type.reshape(x.type.shape[:2]), "SUM", x, c.const([2], "axis"), keep_dims=False)
+
+
+@lowers("aten::cumsum")
+def cumsum(c: Context, x: Value, dim: int) -> Value:
+    return c.emit("CUMSUM", cast(c, x, c.out_type().dtype), c.const(c.axis(dim), "axis"), exclusive=False, reverse=False)

@@ -86,7 +86,7 @@ def quantized(real: Array, type_: Type) -> Array:
     info = np.iinfo(type_.dtype.numpy)
     # the largest float64 below the bound: int64's own is none, and would come out negative
     q = np.clip(np.rint(real.astype(np.float64) / scale) + zero_point, info.min, np.nextafter(info.max + 1.0, 0))
-    result: Array = q.astype(type_.dtype.numpy)
+    result: Array = np.asarray(q).astype(type_.dtype.numpy)  # numpy makes a number of an array without dimensions
     return result
 
 

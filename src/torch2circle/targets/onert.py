@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import islands, moves, pools, products, recurrent, repeats, tables, weighted
+from .rules import islands, moves, pools, products, recurrent, repeats, scans, tables, weighted
 
 _BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
 
@@ -26,5 +26,6 @@ ONERT = replace(
         *islands.island(_BARE.runs, islands.ISLANDS),
         islands.hard_swish_as_products,
         products.constant_on_the_right,
+        scans.cumsum_by_doubling,
     ],
 )

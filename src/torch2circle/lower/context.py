@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -73,6 +73,7 @@ class Builder:
         self.findings: list[Finding] = []
         self.corrected: dict[int, Array] = {}
         self.steps: dict[int, float] = {}
+        self.dequantize: dict[int, Callable[[Context], Value]] = {}
         self.read = recording.read()
         self._arranged: dict[tuple[Value, Perm], Value] = {}
         self._constants: dict[int, Placed] = {}
@@ -219,6 +220,11 @@ class Context:
         array = np.asarray(data)
         narrow = {"i": np.int32, "f": np.float32}.get(array.dtype.kind if array.size else "i") if not isinstance(data, np.ndarray) else None
         return self.builder.const(array.astype(narrow) if narrow else array, stem, quant)
+
+    def at_run_time(self, value: Value, dequantize: Callable[[Context], Value]) -> Value:
+        """``value`` for a quantized result whose scale depends on the data; ``dequantize`` emits the float tensor that it stands for."""
+        self.builder.dequantize[self.call.outs[0]] = dequantize
+        return value
 
     def note(self, severity: str, code: str, message: str) -> None:
         """Tell the user something about this call."""

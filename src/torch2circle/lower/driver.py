@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..errors import Bug, UnsupportedOps
-from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value
+from ..errors import Bug, UnsupportedOps, UnsupportedUse
+from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
 from ..quant import type_of
 from ..record import Call, Recording, Ref
@@ -59,6 +59,7 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
     for call in calls:
         _lower_call(builder, call, LOWERINGS[call.op])
     _behind_activations(builder)
+    _refuse_run_time_scales(builder, recording.outputs, Where())
     outputs = []
     for out in recording.outputs:
         placed = builder.place(out)
@@ -102,6 +103,8 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     c = Context(builder, call, order)
     if lowering.order is Order.LAST:
         c.only(len(order) == 4, "number of dimensions", len(order), "4: batch, channels, height, width")
+    if call.op != "aten::dequantize.self":
+        _refuse_run_time_scales(builder, tensors, c.where)
     island = lowering.island and any(p.value.type.quant for p in placed)
     if island:
         c = _FloatContext(builder, call, order)
@@ -127,6 +130,11 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
         placed_result = made if isinstance(made, Placed) else Placed(made, c.order_of(made))
         builder.env[number] = _quantized(c, number, placed_result) if island else placed_result
         _check(builder, call, number)
+
+
+def _refuse_run_time_scales(builder: Builder, tensors: Sequence[Any], where: Where) -> None:
+    if any(isinstance(tensor, Ref) and tensor.index in builder.dequantize for tensor in tensors):
+        raise UnsupportedUse("the scale of a quantized tensor", "computed from the data", "known beforehand, or dequantized at once", where=where)
 
 
 def _parameter(c: Context, name: str) -> Tensor | None:
@@ -204,6 +212,8 @@ def _check(builder: Builder, call: Call, number: int) -> None:
     """The value has the type PyTorch's result has; found here, at the lowering that made it."""
     placed, tensor = builder.env[number], builder.recording.tensors[number]
     expected = type_of(tensor, call.where)
+    if number in builder.dequantize:
+        return
     if (
         placed.shape != expected.shape
         or placed.value.type.dtype != expected.dtype

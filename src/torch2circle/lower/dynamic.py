@@ -145,6 +145,19 @@ def half(weight: Tensor, bias: Tensor | None) -> Weights:
     return Weights.of(weight.clamp(-largest, largest).half(), bias)
 
 
+@lowers("aten::quantize_per_tensor_dynamic")
+def quantize_dynamic(c: Context, x: Value, reduce_range: bool) -> Value:
+    """Reference models quantize at run time only to dequantize again, which float operators do exactly."""
+    dtype = c.outs[0].dtype
+    if dtype is torch.float16:
+        wide = part(c, "MUL", x, 2.0**13 + 1)  # what 11 bits do not hold drops out of the difference
+        return c.at_run_time(wide, lambda c: c.emit("SUB", wide, part(c, "SUB", wide, x), fused_activation_function="NONE"))
+    steps = 255 if not reduce_range or torch.backends.quantized.engine == "qnnpack" else 127
+    grid = grid_of(c, x, steps, torch.iinfo(dtype).min)
+    integers = centred(c, x, grid)
+    return c.at_run_time(integers, lambda c: c.emit("MUL", integers, grid.scale, fused_activation_function="NONE"))
+
+
 # -- an activation that is quantized at run time
 
 

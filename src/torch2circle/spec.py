@@ -219,7 +219,11 @@ def version(node: Node) -> int:
 
 def check(graph: Graph) -> list[Finding]:
     """What is wrong with the nodes of ``graph`` by the rules above; an empty list if nothing is."""
-    return [finding for node in graph.nodes() for finding in _check_node(node)]
+    return [finding for node in graph.nodes() for finding in _check_node(node)] + [
+        Finding("error", "variable", value.name, f"a variable that {count} operands are, each of which an operator may write")
+        for value, count in graph.uses().items()
+        if value.variable and count > 1
+    ]
 
 
 def _check_node(node: Node) -> list[Finding]:

@@ -183,11 +183,15 @@ class Bags:
             return _first(c, self._along(c, rows, ("SUM", "MEAN", "REDUCE_MAX")[mode]))
         c.only(mode != MAX, "mode", "max", "sum or mean, for bags of unequal lengths")
         total = self._summed(c, rows)
-        if mode == SUM:
-            return _first(c, total)
-        ones = c.const(np.ones((*self.indices.type.shape, 1), np.float32), "ones")
-        count = self._summed(c, ones if self.counted is None else reshaped(c, self.counted, ones.type.shape))
-        return _first(c, part(c, "DIV", total, part(c, "MAXIMUM", count, 1.0)))
+        return _first(c, total if mode == SUM else part(c, "DIV", total, self._counts(c)))
+
+    def _counts(self, c: Context) -> Value:
+        """What divides the mean of each bag: float32[bags, 1], at least 1."""
+        if self.counted is None and self.members is not None and self.members.data is not None:
+            return c.const(np.maximum(self.members.array().sum(1, keepdims=True), 1), "counts")
+        shape = (*self.indices.type.shape, 1)
+        ones = c.const(np.ones(shape, np.float32), "ones") if self.counted is None else reshaped(c, self.counted, shape)
+        return part(c, "MAXIMUM", self._summed(c, ones), 1.0)
 
     def _summed(self, c: Context, rows: Value) -> Value:
         return self._along(c, rows, "SUM") if self.members is None else product(c, Matrices(self.members), Matrices(rows))

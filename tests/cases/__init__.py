@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import arithmetic, cat, conv, edges, inplace, linear, norm, parts, pick, reduce, unary, views
+from . import arithmetic, attention, cat, conv, edges, embedding, indexing, inplace, linear, matmul, norm, parts, pick, reduce, unary, views
 from .making import Case
 
 FAMILIES = {
@@ -17,6 +17,10 @@ FAMILIES = {
     "pick": pick.CASES,
     "norm": norm.CASES,
     "inplace": inplace.CASES,
+    "attention": attention.CASES,
+    "embedding": embedding.CASES,
+    "indexing": indexing.CASES,
+    "matmul": matmul.CASES,
     "edges": edges.CASES,
 }
 CASES: list[Case] = [case for family in FAMILIES.values() for case in family]

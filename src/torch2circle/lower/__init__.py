@@ -1,11 +1,45 @@
 """PyTorch's operators as the file's: one short function an operator, in one file a family."""
 
-from . import activation, conv, elementwise, linear, norm, parts, pick, quantize, recurrent, reduce, shape, transposed
+from . import (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    embedding,
+    indexing,
+    linear,
+    matmul,
+    norm,
+    parts,
+    pick,
+    quantize,
+    recurrent,
+    reduce,
+    shape,
+    transposed,
+)
 from .context import CHOICES, Context, Options, Placed
 from .driver import Lowered, lower
 from .registry import LOWERINGS, Order, lowers
 
 # Importing a family registers its lowerings.
-FAMILIES = (activation, conv, elementwise, linear, norm, parts, pick, quantize, recurrent, reduce, shape, transposed)
+FAMILIES = (
+    activation,
+    attention,
+    conv,
+    elementwise,
+    embedding,
+    indexing,
+    linear,
+    matmul,
+    norm,
+    parts,
+    pick,
+    quantize,
+    recurrent,
+    reduce,
+    shape,
+    transposed,
+)
 
 __all__ = ["CHOICES", "FAMILIES", "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "lower", "lowers"]

@@ -760,6 +760,23 @@ def test_operators_that_are_not_in_the_table(tmp_path: Path) -> None:
         implant_qparams(source, written(tmp_path / "b", {"x": entry()}), tmp_path / "out.circle")
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias", "says"),
+    [
+        ((2, 3, 3, 4), (2,), r"CONV_2D has operands of the shapes \[1, 4, 5, 3\] and \[2, 3, 3, 4\]"),
+        ((2, 3, 3, 0), (2,), r"CONV_2D has operands of the shapes \[1, 4, 5, 3\] and \[2, 3, 3, 0\]"),
+        ((3, 3, 3, 3), (2,), r"CONV_2D has a weight \[3, 3, 3, 3\], a bias \[2\] and a result \[1, 2, 3, 2\]"),
+        ((2, 3, 3, 3), (5,), r"CONV_2D has a weight \[2, 3, 3, 3\], a bias \[5\] and a result \[1, 2, 3, 2\]"),
+    ],
+)
+def test_a_model_that_is_not_well_formed(weight: tuple[int, ...], bias: tuple[int, ...], says: str, tmp_path: Path) -> None:
+    x, w, b = tensor("x", 1, 4, 5, 3), tensor("w", *weight, data=True), tensor("b", *bias, data=True)
+    y = op("CONV_2D", tensor("y", 1, 2, 3, 2), x, w, b, **CONV)
+    save(Graph((x,), (y,), ("x",), ("y",)), tmp_path / "m.circle", identifier="CIR0")
+    with pytest.raises(FormatError, match=f"(?s)m.circle is not well formed.*y: {says}"):
+        implant_qparams(tmp_path / "m.circle", written(tmp_path / "b", {"x": entry()}), tmp_path / "out.circle")
+
+
 def test_what_the_target_would_get_wrong_is_refused(tmp_path: Path) -> None:
     """Weights of uint8 with a scale each and a zero point that is not 128: onert takes it for 128."""
     source = small(tmp_path / "m.circle")

@@ -115,6 +115,6 @@ class MissingRuntime(UserError):
 
 
 class FormatError(UserError):
-    """A .circle or .tflite file that is damaged, or not one at all."""
+    """A .circle or .tflite file, or a q-implant bundle, that is damaged, is not one at all, or does not fit the other."""
 
     exit_code = 12

@@ -1,4 +1,4 @@
-"""Whether a bundle fits a model: each function yields (tensor, what is wrong with its entry)."""
+"""Whether a bundle fits a model, and the model itself: each function yields (tensor, what is wrong with it)."""
 
 from __future__ import annotations
 
@@ -29,6 +29,32 @@ WIDTHS = {DType.UINT8: 8, DType.INT8: 8, DType.INT16: 16}
 BIASES = {8: DType.INT32, 16: DType.INT64}
 # Kernels scale the sum, bias included, by input * weight; float32 may round that product twice.
 BIAS_SCALE = 1e-6
+
+
+def misshapen(graph: Graph) -> Mistakes:
+    """Weighted operators whose operands do not belong together; rewrites rely on that they do."""
+    for node in graph.nodes():
+        if node.op not in CHANNELS:
+            continue
+        bias_at, axis = CHANNELS[node.op]
+        x, weight, bias = (node.inputs[i] for i in (OPS[node.op].data, 1, bias_at))
+        rank, channels = 2 if node.op == "FULLY_CONNECTED" else 4, node.out.type.shape[-1:]
+        if x is None or weight is None or bias is None or not x.type.rank:
+            yield node.out.name, f"{node.op} lacks an operand"
+        elif weight.type.rank != rank or (rank == 4 and x.type.rank != 4) or not _reads(node.op, weight.type, x.type):
+            yield node.out.name, f"{node.op} has operands of the shapes {list(x.type.shape)} and {list(weight.type.shape)}"
+        elif not weight.type.shape[axis : axis + 1] == bias.type.shape == channels:
+            shapes = f"{list(weight.type.shape)}, a bias {list(bias.type.shape)} and a result {list(node.out.type.shape)}"
+            yield node.out.name, f"{node.op} has a weight {shapes}"
+
+
+def _reads(op: str, weight: Type, x: Type) -> bool:
+    """Whether the weight takes as many channels as the operand has; a filter of groups takes a part, a linear layer any rows."""
+    if not weight.size or not x.size:
+        return False
+    if op == "DEPTHWISE_CONV_2D":
+        return weight.shape[-1] % x.shape[-1] == 0
+    return (x.size if op == "FULLY_CONNECTED" else x.shape[-1]) % weight.shape[-1] == 0
 
 
 def strangers(graph: Graph, entries: Mapping[str, Entry]) -> Mistakes:

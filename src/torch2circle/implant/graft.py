@@ -26,7 +26,7 @@ from ..spec import OPS, check
 from ..targets import Target, islands, legalize, target_for
 from ..targets.rules.islands import island
 from .bundle import Entry, listed, read_bundle
-from .fit import BIASES, CHANNELS, WIDTHS, Mistakes, contradictions, gaps, strangers
+from .fit import BIASES, CHANNELS, WIDTHS, Mistakes, contradictions, gaps, misshapen, strangers
 
 # What these make of a number is not what they make of its integer.
 IN_FLOAT = ("CAST", "DEQUANTIZE")
@@ -65,6 +65,7 @@ def implant_qparams(
     chosen = target_for(Path(path), target)
     contents = read(source)
     graph = _completed(contents.graph, source)
+    _refuse(f"{source} is not well formed", misshapen(graph))
     entries = read_bundle(bundle)
     _refuse(f"{bundle} does not fit {source}", strangers(graph, entries))
     types = _types(graph, entries)
@@ -111,7 +112,7 @@ def _with_bias(node: Node, inputs: list[Value | None]) -> list[Value | None]:
     if node.op not in CHANNELS or len(inputs) < at or inputs[at:] not in ([], [None]):
         return inputs
     shape = node.out.type.shape[-1:]
-    return [*inputs[:at], Value(Type(shape, DType.FLOAT32), f"{node.out.name}.bias", data=Constant.of(np.zeros(shape, np.float32)))]
+    return [*inputs[:at], Value(Type(shape, DType.FLOAT32), f"{node.out.name}.bias", data=Constant(lambda: np.zeros(shape, np.float32)))]
 
 
 @cache

@@ -49,6 +49,8 @@ def expand(c: Context, x: Value) -> Placed:
     order = _with_leading(c.order, len(c.out_shape) - x.type.rank)
     x = reshaped(c, x, (*(1,) * (len(order) - x.type.rank), *x.type.shape)) if len(order) > x.type.rank else x
     shape = [c.out_shape[d] for d in order]
+    if x.type.shape == tuple(shape):
+        return Placed(x, order)
     return Placed(c.emit("BROADCAST_TO", x, c.const(shape, "shape"), order=order), order)
 
 

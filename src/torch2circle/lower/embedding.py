@@ -34,7 +34,7 @@ def embedding(c: Context, x: Value, indices: Value) -> Value:
 @lowers("quantized::embedding_4bit", order=Order.PLAIN, bits=4)
 def quantized_embedding(c: Context, weight: Any, indices: Value, pruned_weights: bool, bits: int) -> Value:
     c.only(not pruned_weights, "pruned_weights", pruned_weights, "False")
-    return c.emit("ADD", *Table.packed(weight, bits).rows(c, indices), fused_activation_function="NONE")
+    return c.emit("ADD", *Table.packed(c, weight, bits).rows(c, indices), fused_activation_function="NONE")
 
 
 @lowers("quantized::embedding_bag_byte", order=Order.PLAIN, ignores=TRAINING, bits=8)
@@ -56,7 +56,7 @@ def quantized_bag(
 ) -> Value:
     c.only(mode == SUM, "mode", mode, "0: PyTorch adds the rows up whatever it says")
     c.only(not pruned_weights and compressed_indices_mapping is None, "pruned_weights", pruned_weights, "False")
-    table = Table.rowwise(weight, bits) if isinstance(weight, Tensor) else Table.packed(weight, bits)
+    table = Table.rowwise(weight, bits) if isinstance(weight, Tensor) else Table.packed(c, weight, bits)
     bags = Bags.of(c, indices, offsets, include_last_offset, per_sample_weights)
     return bags.reduced(c, part(c, "ADD", *table.rows(c, bags.indices)), mode)
 
@@ -103,7 +103,7 @@ class Table:
     offset: Array
 
     @staticmethod
-    def packed(packed: Any, bits: int) -> Table:
+    def packed(c: Context, packed: Any, bits: int) -> Table:
         """The table of a quantized.Embedding. PyTorch's 4-bit kernel has scales and offsets in float16."""
 
         def unpack() -> Tensor:
@@ -111,6 +111,8 @@ class Table:
             return made
 
         table = unpack()
+        own = 4 if table.dtype is torch.quint4x2 else 8  # Embedding.from_float forgets the dtype, and PyTorch's result is garbage then
+        c.only(own == bits, "weight", f"a {own}-bit table", f"a {bits}-bit one: set the module's dtype, which convert() left as it was")
         scale = table.q_per_channel_scales().float()
         offset = -scale * table.q_per_channel_zero_points().float()
         if bits == 4:

@@ -55,8 +55,8 @@ class Matrices:
 @lowers("aten::matmul", order=Order.FREE)
 def matmul(c: Context, x: Placed, other: Placed) -> Value:
     right = next(value for name, value in c.call.args.items() if name not in ("self", "qa"))
-    if isinstance(right, Tensor) and right.dim() == 2 and x.value.data is None:
-        return fully_connected(c, c.builder.arrange(x, plain(len(x.order))), Weights.of(right.t(), None), "NONE")
+    if isinstance(right, Tensor) and right.dim() > 1 and right.shape[:-2].numel() == 1 and len(c.out_shape) <= max(1, len(x.order)):
+        return fully_connected(c, c.builder.arrange(x, plain(len(x.order))), Weights.of(right.flatten(0, -2).t(), None), "NONE")
     left, rights = _as_matrices(c, x, (1, -1)), _as_matrices(c, other, (-1, 1))
     shape = (*np.broadcast_shapes(left.batch, rights.batch), left.rows, rights.columns)
     if shape == c.out_shape and len(shape) <= 4:

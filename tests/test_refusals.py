@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torch2circle
+from cases.embedding import LINE, MATRIX, OFFSETS, bag, byte
+from cases.indexing import PLACES, given, written
 from cases.making import NCHW, PAIR, Call, Made, PerChannelMinMaxObserver, Q, Weighted, assigned, eager, floating, inputs, ints
 from torch2circle.errors import RecordError, TargetError, UnsupportedOps, UnsupportedUse, UserError
 
@@ -35,6 +37,14 @@ def typed(function: Callable[..., Tensor], *dtypes: torch.dtype) -> Made:
 def by_channel(x: Tensor) -> Tensor:
     scales, zeros = torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0, 1, 2])
     return torch.quantize_per_channel(x, scales, zeros, 1, torch.quint8).dequantize()
+
+
+def scattered(x: Tensor, index: Tensor, source: Tensor) -> Tensor:
+    return x.scatter(1, index, source)
+
+
+def added(x: Tensor, index: Tensor, source: Tensor) -> Tensor:
+    return source.scatter_add(1, index, source)
 
 
 REFUSALS = [
@@ -96,6 +106,21 @@ REFUSALS = [
         UnsupportedUse,
         "step of aten::slice_scatter not supported: 2",
     ),
+    # -- embeddings and positions
+    Refusal(
+        "bag.mode", lambda: byte(lambda t, i: Q.embedding_bag_byte(t, i, mode=1), MATRIX), UnsupportedUse, "mode of quantized::embedding"
+    ),
+    Refusal(
+        "bag.offsets", lambda: byte(lambda t, i: Q.embedding_bag_byte(t, i, OFFSETS + 1), LINE), UnsupportedUse, "offsets of quantized::"
+    ),
+    Refusal("bag.max_unequal", lambda: bag("max", LINE, OFFSETS), UnsupportedUse, "mode of aten::embedding_bag.padding_idx"),
+    Refusal("bag.max_padded", lambda: bag("max", MATRIX, padding_idx=3), UnsupportedUse, "padding_idx of aten::embedding_bag"),
+    Refusal("scatter.computed", lambda: given(scattered, PLACES, inputs([(4, 3, 6)])[0]), UnsupportedUse, "index of aten::scatter.src"),
+    Refusal("scatter.integers", lambda: given(added, PLACES % 3, PLACES), UnsupportedUse, "element type of aten::scatter_add"),
+    Refusal(
+        "write.computed", lambda: given(lambda x, i: written(i)(x, x[i]), PLACES[0, 0] % 4), UnsupportedUse, "indices of aten::index_put"
+    ),
+    Refusal("matmul.integers", lambda: typed(lambda a, b: a @ b.mT, torch.int64, torch.int64), TargetError, "BATCH_MATMUL (i64", "litert"),
     # -- element types
     Refusal("float64", lambda: typed(lambda a: a * 2, torch.float64), UnsupportedUse, "dtype not supported: torch.float64"),
     Refusal("bfloat16", lambda: typed(torch.relu, torch.bfloat16), UnsupportedUse, "dtype not supported: torch.bfloat16"),

@@ -120,6 +120,7 @@ def _written(c: Context, x: Value, source: Value, split: int, places: Array, acc
     own, new = math.prod(x.type.shape[:split]), source.type.size // math.prod(row)
     numbers = np.broadcast_to(np.arange(new).reshape(source.type.shape[: source.type.rank - len(row)]), places.shape)
     if accumulate:
+        _only_floats(c)
         c.only(own * new <= LARGEST_MATRIX, "number of rows", f"{new} into {own}", "at most 4 M products")
         matrix = np.zeros((own, new), np.float32)
         np.add.at(matrix, (places, numbers), 1)
@@ -145,6 +146,7 @@ def _like(c: Context, source: Value, type_: Type) -> Value:
 @lowers("aten::scatter_add", order=Order.FREE)
 def scatter_add(c: Context, x: Placed, dim: int, index: Placed, src: Placed) -> Value:
     """Along the last axis: the sum over the elements of ``src`` of those whose index is the position."""
+    _only_floats(c)
     target, hits, order = _hits(c, x, dim, index)
     c.only(index.shape == src.shape, "shape of src", src.shape, f"that of index: {index.shape}")
     rows, _, count = hits.type.shape
@@ -159,6 +161,10 @@ def scatter_value(c: Context, x: Placed, dim: int, index: Placed, value: float) 
         hits = part(c, "GREATER", _sum(c, cast(c, hits, DType.FLOAT32)), 0.0, dtype=DType.BOOL)
     number = c.const(np.array(value, target.type.dtype.numpy), "value")
     return c.emit("SELECT_V2", reshaped(c, hits, target.type.shape), number, target, order=order)
+
+
+def _only_floats(c: Context) -> None:
+    c.only(c.out_type().dtype is DType.FLOAT32, "element type", c.out_type().dtype.value, "float32")
 
 
 def _hits(c: Context, x: Placed, dim: int, index: Placed) -> tuple[Value, Value, Perm]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...ir import Constant, Node, Value
 from ...optimize.engine import Replacement, emit, rule
 from ...optimize.layout import const, operand
 
-MASKS = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
+MASKS: dict[str, Any] = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
 
 
 @rule("CUMSUM", why="the runtime has no CUMSUM: the sums of 2, 4, 8 ... elements, each of two halves, are as exact")

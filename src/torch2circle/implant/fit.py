@@ -105,12 +105,19 @@ def contradictions(graph: Graph) -> Mistakes:
         if OPS[node.op].moves and 16 in widths and len({v.type.quant for v in others}) > 1:
             yield node.out.name, f"{node.op} of int16 has operands of several scales"
         for v in others:
-            axis = v.type.quant and v.type.quant.axis
-            if v.type.quant and axis is not None and not (channels and v is node.inputs[1] and axis == channels.axis):
+            axis = v.type.quant.axis if v.type.quant else None
+            if v.type.quant and axis is not None and not _may_have_axis(node, v, axis):
                 other = f", or one for each index of dimension {channels.axis}" if channels and v is node.inputs[1] else ""
                 yield v.name, f"{node.op} takes one scale for all of it{other}: it has {len(v.type.quant.scale)} for dimension {axis}"
         if bias is not None and bias.type.quant is not None and x is not None and x.type.quant is not None:
             yield from _bias(node, x, bias)
+
+
+def _may_have_axis(node: Node, value: Value, axis: int) -> bool:
+    """Whether kernels take a scale for each index of ``axis``; sequence operators have more weights than one."""
+    if node.op in CHANNELS:
+        return value is node.inputs[1] and axis == CHANNELS[node.op].axis
+    return OPS[node.op].weighted and value.data is not None and axis == 0
 
 
 def _bias(node: Node, x: Value, bias: Value) -> Mistakes:

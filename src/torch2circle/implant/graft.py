@@ -215,10 +215,21 @@ def _before_requantization(value: Value | None) -> Value | None:
     return source if source is not None and value is not None and source.type.dtype is value.type.dtype else value
 
 
+def _reading_in_float(target: Target, op: str) -> Rule:
+    @rule(op, why="the runtime has it in float only, and its result is none of integers")
+    def read_in_float(node: Node) -> Replacement:
+        if target.runs(node) or any(v.type.quant for v in node.outputs) or not any(v and v.type.quant for v in node.inputs):
+            return None
+        return node.rebuilt(inputs=[_dequantized(v) if v and v.type.quant else v for v in node.inputs]).outputs
+
+    return read_in_float
+
+
 def _as_general(target: Target) -> Target:
     """``target`` for graphs that no lowering made: any operator but those with weights may compute in float.
 
     RESHAPE and TRANSPOSE neither, since every target moves integers behind a DEQUANTIZE to the front of it.
     """
     ops = [op for op, spec in OPS.items() if not spec.weighted and op not in (*IN_FLOAT, "QUANTIZE", "RESHAPE", "TRANSPOSE")]
-    return replace(target, rules=[requantization, _joining_at_once(target), *target.rules, *island(target.runs, ops)])
+    general = [*island(target.runs, ops), *(_reading_in_float(target, op) for op in ops)]
+    return replace(target, rules=[requantization, _joining_at_once(target), *target.rules, *general])

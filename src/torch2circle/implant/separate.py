@@ -97,9 +97,12 @@ class _Separation:
             for new, value in zip(made.outputs, node.outputs, strict=True):
                 self.stand_for(new, value)
             return
-        assert node.inputs[0] is not None
-        x = self.value(node.inputs[0])
-        if node.op == "DEQUANTIZE" or (x in self.integers and self.integers[x].type == _in_uint8(node.out.type)):
+        source = node.inputs[0]
+        assert source is not None
+        x = self.value(source)
+        if node.op == "DEQUANTIZE" and source.data is not None:
+            self.new[node.out] = replace(x, name=node.out.name)  # weights of a layer in float: an entry would say that it is in integers
+        elif node.op == "DEQUANTIZE" or (x in self.integers and self.integers[x].type == _in_uint8(node.out.type)):
             self.new[node.out] = x
         else:
             self.stand_for(self.plus_zero(x, node), node.out)

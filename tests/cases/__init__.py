@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from . import arithmetic, attention, cat, conv, edges, embedding, indexing, inplace, linear, matmul, norm, parts, pick, reduce, unary, views
+from . import arithmetic, attention, cat, conv, edges, embedding, indexing, inplace, linear, matmul, norm, parts, pick, reduce, transposed, unary, views
 from .making import Case
 
 FAMILIES = {
     "conv": conv.CASES,
+    "transposed": transposed.CASES,
     "linear": linear.CASES,
     "arithmetic": arithmetic.CASES,
     "cat": cat.CASES,

@@ -7,18 +7,18 @@ its rows where every group of channels has a kernel of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..ir import Array, Type, Value
+from ..ir import Array, Value
 from ..quant import Weights
 from .context import Context, Perm, Placed, channels_last, reshaped
 from .registry import Order, lowers
-from .weighted import Documented, Layout, weight_and_bias
+from .weighted import Documented, Layout, result_type, weight_and_bias
 from .window import pad, padded_same, padded_window
 
 Triple = tuple[int, int, int]
@@ -49,6 +49,15 @@ def float_conv(
     dilation: Sequence[int], groups: int,
 ) -> Value:  # fmt: skip
     return conv(c, x, weight.dim() - 2, Weights.of(weight, bias), stride, padding, dilation, groups)
+
+
+@lowers("quantized::conv2d_add", order=Order.LAST, island=True, act="NONE")
+@lowers("quantized::conv2d_add_relu", order=Order.LAST, island=True, act="RELU")
+def conv_add(c: Context, x: Value, qaccum: Value, packed_weight: Any, act: str) -> Value:
+    """In float, as PyTorch computes what comes behind its sums: it rounds once, behind the addition."""
+    p = packed_weight
+    made = convolved(c, x, Weights.packed(p, c.where), p.stride(), p.padding(), p.dilation(), p.groups())
+    return c.emit("ADD", made, qaccum, fused_activation_function=act)
 
 
 def conv(
@@ -143,11 +152,6 @@ def extents(x: Value) -> tuple[int, Triple, int]:
     return n, triple(spatial, len(spatial), 1), channels
 
 
-def image_type(c: Context, x: Value, shape: Sequence[int]) -> Type:
-    """The type of the call's result for another shape; float next to float ``x``."""
-    return replace(c.out_type() if x.type.quant else x.type, shape=tuple(shape))
-
-
 def slid(c: Context, x: Value, weights: Weights, kernel: Layout, window: Window, groups: int, act: str, documented: Documented) -> Value:
     """``window`` slid over ``x`` [N, spatial dimensions..., C], as an image [N * depth, rows, columns, C].
 
@@ -174,7 +178,7 @@ def slid(c: Context, x: Value, weights: Weights, kernel: Layout, window: Window,
 
     constants = weight_and_bias(c, image, weights, layout, documented, channels=3 if depthwise else 0)
     units = c.out_shape[-dims - 1]
-    type_ = image_type(c, x, (image.type.shape[0], *outs[1:], units))
+    type_ = result_type(c, x, (image.type.shape[0], *outs[1:], units))
     if depthwise:
         return c.emit_as(type_, "DEPTHWISE_CONV_2D", image, *constants, depth_multiplier=units // groups, **attrs)
     return c.emit_as(type_, "CONV_2D", image, *constants, **attrs)

@@ -2,38 +2,125 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..ir import Value
+from ..ir import Array, DType, Quant, Type, Value
 from ..quant import Weights
 from .context import Context, reshaped
+from .formula import result, scaled
 from .registry import Order, lowers
-from .weighted import Documented, weight_and_bias
+from .weighted import Documented, result_type, weight_and_bias
+
+SCALES = ("Y_scale_i", "Y_zero_point_i")
 
 
-@lowers("quantized::linear", order=Order.PLAIN, ignores=("Y_scale_i", "Y_zero_point_i"), act="NONE")
-@lowers("quantized::linear_relu", order=Order.PLAIN, ignores=("Y_scale_i", "Y_zero_point_i"), act="RELU")
+@lowers("quantized::linear", "_quantized::linear", order=Order.PLAIN, ignores=SCALES, act="NONE")
+@lowers("quantized::linear_relu", order=Order.PLAIN, ignores=SCALES, act="RELU")
 def quantized_linear(c: Context, x: Value, W_prepack: Any, act: str) -> Value:
     return fully_connected(c, x, Weights.packed(W_prepack, c.where), act)
 
 
+@lowers("sparse::qlinear", order=Order.PLAIN, ignores=SCALES, act="NONE")
+@lowers("sparse::qlinear_relu", order=Order.PLAIN, ignores=SCALES, act="RELU")
+def sparse_linear(c: Context, x: Value, W_prepack: Any, act: str) -> Value:
+    """The zeros are stored."""
+    weight, bias, _ = torch.ops.sparse.qlinear_unpack(W_prepack)
+    return fully_connected(c, x, Weights.of(weight, bias), act)
+
+
+@lowers("quantized::linear_leaky_relu", order=Order.PLAIN, ignores=SCALES)
+def linear_leaky_relu(c: Context, x: Value, W_prepack: Any, negative_slope: float) -> Value:
+    """The larger one of the layer and of the layer with ``negative_slope`` times its weights, both in the steps of the result."""
+    c.only(0 < negative_slope <= 1, "negative_slope", negative_slope, "more than 0, at most 1")
+    weights = Weights.packed(W_prepack, c.where)
+
+    def leaky(factor: float) -> Callable[[Tensor], Tensor]:
+        return lambda real: F.leaky_relu(real / factor, negative_slope)
+
+    flatter = _times(weights, negative_slope)
+    return c.emit("MAXIMUM", connected(c, x, weights, behind=leaky(1)), connected(c, x, flatter, behind=leaky(negative_slope)))
+
+
+def _times(weights: Weights, factor: float) -> Weights:
+    """The same integers with other scales."""
+    w, bias = weights.load(), weights.bias
+    if weights.type.quant is not None and weights.type.quant.axis is not None:
+        facts = w.q_per_channel_scales() * factor, w.q_per_channel_zero_points(), w.q_per_channel_axis()
+        other = torch._make_per_channel_quantized_tensor(w.int_repr(), *facts)
+    else:
+        other = torch._make_per_tensor_quantized_tensor(w.int_repr(), w.q_scale() * factor, w.q_zero_point())
+    return Weights.of(other, None if bias is None else bias * factor)
+
+
+@lowers("quantized::linear_tanh", order=Order.PLAIN, ignores=SCALES, island=True)
+def linear_tanh(c: Context, x: Value, W_prepack: Any) -> Value:
+    """In float, as PyTorch computes what comes behind its sums: no integers hold a sum finely enough for a curve."""
+    return c.emit("TANH", connected(c, x, Weights.packed(W_prepack, c.where)))
+
+
+WRAPPED = ("X_scale", "X_zero_point", "W_scale", "W_zero_point", "output_scale", "output_zero_point", "out_channel")
+
+
+@lowers("_quantized::wrapped_quantized_linear", order=Order.PLAIN, ignores=WRAPPED)
+def wrapped_linear(c: Context, x: Value, W: Tensor, B: Tensor) -> Value:
+    """Float outside, quantized inside."""
+
+    def quant(name: str) -> tuple[float, int]:
+        return float(c.recorded(f"{name}_scale")), int(c.recorded(f"{name}_zero_point"))
+
+    rows = c.emit_as(Type(x.type.shape, DType.UINT8, Quant.per_tensor(*quant("X"))), "QUANTIZE", x)
+    weights = Weights.of(torch.quantize_per_tensor(W, *quant("W"), torch.qint8), B)
+    made = Type(c.out_shape, DType.UINT8, Quant.per_tensor(*quant("output")))
+    return c.emit("DEQUANTIZE", c.emit_as(made, "FULLY_CONNECTED", rows, *weight_and_bias(c, rows, weights, _as_it_is), **_options(x)))
+
+
 @lowers("aten::linear", order=Order.PLAIN)
 def float_linear(c: Context, x: Value, weight: Tensor, bias: Tensor | None) -> Value:
+    """A weight of one dimension is one output, without a dimension."""
+    weight, bias = (weight[None], None if bias is None else bias.reshape(1)) if weight.dim() == 1 else (weight, bias)
     return fully_connected(c, x, Weights.of(weight, bias), "NONE")
 
 
+@lowers("aten::addmm", order=Order.PLAIN)
+def addmm(c: Context, x: Value, mat1: Value, mat2: Value, beta: float, alpha: float) -> Value:
+    """``beta * x + alpha * mat1 @ mat2``: a linear layer where ``mat2`` and the row ``x`` are constants."""
+    columns, rows = c.call.args["mat2"], c.call.args["self"]
+    c.only(isinstance(columns, Tensor), "mat2", "a matrix computed from an input", "a parameter of the model")
+    if isinstance(rows, Tensor) and rows.numel() == rows.shape[-1] == columns.shape[1]:
+        return fully_connected(c, mat1, Weights.of(columns.t() * alpha, rows.reshape(-1) * beta), "NONE")
+    return result(c, "ADD", scaled(c, x, beta), connected(c, mat1, Weights.of(columns.t() * alpha, None)))
+
+
 def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
+    """The call's result: a linear layer in float, in integers, or on float ``x`` with integer weights."""
+    made = connected(c, x, weights, act)
+    if made.type.shape == c.out_shape:
+        return c.as_result(made)
+    return c.emit("RESHAPE", made, c.const(list(c.out_shape), "shape"), new_shape=list(c.out_shape))
+
+
+def connected(c: Context, x: Value, weights: Weights, act: str = "NONE", behind: Callable[[Tensor], Tensor] | None = None) -> Value:
+    """``x`` through a linear layer, not yet the call's result; ``behind``: what PyTorch documents to follow."""
+
     def documented(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        real = torch.nn.functional.linear(rows, weight, bias)
-        return real.relu() if act == "RELU" else real
+        real = F.linear(rows, weight, bias)
+        real = real.relu() if act == "RELU" else real
+        return real if behind is None else behind(real)
 
     rows = x if x.type.rank > 1 else reshaped(c, x, (1, x.type.size))  # the operator has no form for a vector
-    weight, bias = weight_and_bias(c, rows, weights, lambda w: w, Documented(documented))
-    attrs: dict[str, Any] = {"fused_activation_function": act, "keep_num_dims": rows.type.rank > 2}
-    if rows is x:
-        return c.emit("FULLY_CONNECTED", x, weight, bias, **attrs)
-    made = c.emit_as(c.out_type().reshape((1, *c.out_shape)), "FULLY_CONNECTED", rows, weight, bias, **attrs)
-    return c.emit("RESHAPE", made, c.const(list(c.out_shape), "shape"), new_shape=list(c.out_shape))
+    weight, bias = weight_and_bias(c, rows, weights, _as_it_is, Documented(documented))
+    type_ = result_type(c, x, (*rows.type.shape[:-1], weight.type.shape[0]))
+    return c.emit_as(type_, "FULLY_CONNECTED", rows, weight, bias, **_options(rows, act))
+
+
+def _as_it_is(weight: Array) -> Array:
+    return weight
+
+
+def _options(x: Value, act: str = "NONE") -> dict[str, Any]:
+    return {"fused_activation_function": act, "keep_num_dims": x.type.rank > 2}

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..ir import Array, Value
 from ..quant import Weights
 from .context import Context, Placed
-from .conv import Triple, Window, as_result, conv, extents, image_type, images, in_channels, one_image, shaped, slid, triple
+from .conv import Triple, Window, as_result, conv, extents, images, in_channels, one_image, shaped, slid, triple
 from .registry import Order, lowers
-from .weighted import Documented, Layout, weight_and_bias
+from .weighted import Documented, Layout, result_type, weight_and_bias
 from .window import Pair, is_same, pad
 
 
@@ -120,7 +120,7 @@ def _spread(
     shape = (n, *full, c.out_shape[-dims - 1])
     attrs: dict[str, Any] = {"stride_h": stride[0], "stride_w": stride[1], "fused_activation_function": "NONE"}
     extent = c.const(list(shape), "output_shape")
-    made = c.emit_as(image_type(c, x, shape), "TRANSPOSE_CONV", extent, weight, image, bias, padding="SAME" if same else "VALID", **attrs)
+    made = c.emit_as(result_type(c, x, shape), "TRANSPOSE_CONV", extent, weight, image, bias, padding="SAME" if same else "VALID", **attrs)
     if same:
         return made
     cuts = [(-p, p + out - extent) for out, extent, p in zip(outs, full, front, strict=True)]

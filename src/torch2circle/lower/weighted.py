@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -50,8 +50,13 @@ class Documented:
         return sums.topk(min(SAMPLE, len(sums))).indices
 
 
+def result_type(c: Context, x: Value, shape: Sequence[int]) -> Type:
+    """The type of the call's result with another shape; next to float ``x``, float."""
+    return replace(c.out_type() if x.type.quant else x.type, shape=tuple(shape))
+
+
 def weight_and_bias(
-    c: Context, x: Value, weights: Weights, layout: Layout, documented: Documented, channels: int = 0
+    c: Context, x: Value, weights: Weights, layout: Layout, documented: Documented | None = None, channels: int = 0
 ) -> tuple[Value, Value]:
     """The two constants of an operator on ``x``.
 
@@ -60,7 +65,7 @@ def weight_and_bias(
 
     Args:
         layout: PyTorch's weight as the operator holds it. A 0 that it puts in is a real zero.
-        documented: what PyTorch documents the operator to compute.
+        documented: what PyTorch documents the call to compute, if its result is to be held to that.
         channels: the axis of the output channels in that layout.
     """
     type_ = weights.type
@@ -78,7 +83,8 @@ def weight_and_bias(
             factor = quant.scale.astype(np.float64) / fitted.weight_scale
             data = _changed(data, lambda q: rescaled(q, factor, channels), quant, quant)
             quant = replace(quant, scale=fitted.weight_scale)
-        _correct(c, weights, documented, fitted.raised)
+        if documented is not None:
+            _correct(c, weights, documented, fitted.raised)
         bias, bias_type = fitted.q, fitted.value_type()
     weight = Value(Type(shape, type_.dtype, quant), _name(c, "weight"), data=data)
     return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(bias))

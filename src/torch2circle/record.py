@@ -22,7 +22,7 @@ from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, storage_of, write_back
 from .provenance import Provenance
-from .unfused import UNFUSED, without_fast_path
+from .unfused import UNFUSED, padded_encoders, without_fast_path
 
 # Facts about a tensor that no value can change: reading them on the host does not make a model depend on its data.
 METADATA = {
@@ -137,6 +137,7 @@ def record(
     if module is not None:
         refuse_unfinished(module)
     recorder = _Recorder(module, specialize, whole)
+    recorder.findings += [] if module is None else padded_encoders(module)
     leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs or {})))
     # a copy of each input: a model that writes into its input must not write into the caller's tensor
     leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]

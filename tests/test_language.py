@@ -26,6 +26,7 @@ from torch.ao.quantization import (
 )
 
 import torch2circle
+from cases.attention import PaddedEncoder
 from cases.making import inputs, seeded
 from torch2circle import runtimes
 from torch2circle.errors import UnsupportedUse
@@ -153,6 +154,20 @@ def test_an_encoder_block_of_quantized_attention(engine: str, target: str) -> No
     assert report.ok(lsb=1), report.worst
     assert report.lsb <= 3
     assert all(c.share >= 0.95 for c in report.operators), report.worst  # onert: two linear layers in one go
+
+
+@TARGET
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_padded_encoder_agrees_with_the_fast_path_where_nothing_is_padded(target: str) -> None:
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    model, x = seeded(PaddedEncoder(nn.TransformerEncoder(layer, 2))), inputs([(2, 5, 8)])[0]
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    exported = torch2circle.export(model, (x, padding))
+    with torch.inference_mode():
+        want = model(x, padding).numpy()
+    assert np.allclose(run(exported, target, x, padding)[~padding], want[~padding], atol=1e-5)
+    assert not want[padding].any()
+    assert [finding.code for finding in exported.findings] == ["padded-encoder"]
 
 
 def run(exported: ExportedModel, target: str, *args: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .ir import Finding
 
 
 @contextmanager
@@ -20,6 +22,14 @@ def without_fast_path() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def padded_encoders(module: nn.Module) -> Iterator[Finding]:
+    """Encoders that would make nested tensors of padded ones."""
+    for name, part in module.named_modules():
+        if isinstance(part, nn.TransformerEncoder) and getattr(part, "use_nested_tensor", False):
+            message = "at padded positions PyTorch's fast path gives zeros, the file what the layers compute there, as in training"
+            yield Finding("note", "padded-encoder", name or "<top>", message)
 
 
 def multi_head_attention(

@@ -131,11 +131,13 @@ class Table:
     def rows(self, c: Context, indices: Value) -> tuple[Value, Value]:
         """``scale * q`` and ``offset`` of the rows at ``indices``, whose sum is left to the caller."""
         type_ = Type((len(self.scale), self.width * self.bits // 8), DType.UINT8, PLAIN_INTEGERS)
-        stored = gathered(c, Value(type_, c.builder.name("table"), data=constant_of(self.load)), indices)
+        stored = gathered(c, Value(type_, c.builder.name(f"{c.stem}.table"), data=constant_of(self.load)), indices)
         q = part(c, "DEQUANTIZE", stored, dtype=DType.FLOAT32)
         if self.bits < 8:
             q = reshaped(c, _digits(c, q, self.bits), (*indices.type.shape, self.width))
-        scale, offset = (gathered(c, c.const(column, stem), indices) for stem, column in (("scales", self.scale), ("offsets", self.offset)))
+        scale, offset = (
+            gathered(c, c.const(column, f"{c.stem}.{name}"), indices) for name, column in (("scales", self.scale), ("offsets", self.offset))
+        )
         return part(c, "MUL", q, scale), offset
 
 

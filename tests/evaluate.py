@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from torch2circle.arithmetic import quantized
-from torch2circle.ir import Array, Graph, Node, Quant, Type, Value
+from torch2circle.ir import Array, DType, Graph, Node, Quant, Type, Value
 
-CLAMPS = {"RELU": (0, np.inf), "RELU6": (0, 6)}
+CLAMPS = {"RELU": (0, np.inf), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}
 
 
 def random(type_: Type, seed: int = 0) -> Array:
@@ -23,6 +23,8 @@ def random(type_: Type, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
     if type_.dtype.is_float:
         return rng.uniform(-8, 8, type_.shape).astype(type_.dtype.numpy)
+    if type_.dtype is DType.BOOL:
+        return rng.random(type_.shape) < 0.5
     info = np.iinfo(type_.dtype.numpy)
     return rng.integers(info.min, info.max, type_.shape, endpoint=True).astype(type_.dtype.numpy)
 
@@ -99,6 +101,26 @@ _OPS: dict[str, Callable[..., Array]] = {
     "MINIMUM": lambda attrs, x, y: np.minimum(x, y),
     "RELU": lambda attrs, x: np.maximum(x, 0),
     "RELU6": lambda attrs, x: np.clip(x, 0, 6),
+    "RELU_N1_TO_1": lambda attrs, x: np.clip(x, -1, 1),
+    "LEAKY_RELU": lambda attrs, x: np.where(x > 0, x, attrs["alpha"] * x),
+    "PRELU": lambda attrs, x, slope: np.where(x > 0, x, slope * x),
+    "ELU": lambda attrs, x: F.elu(torch.from_numpy(x)).numpy(),
+    "GELU": lambda attrs, x: F.gelu(torch.from_numpy(x), approximate="tanh" if attrs["approximate"] else "none").numpy(),
+    "ABS": lambda attrs, x: np.abs(x),
+    "NEG": lambda attrs, x: -x,
+    "SIGN": lambda attrs, x: np.sign(x),
+    "FLOOR": lambda attrs, x: np.floor(x),
+    "CEIL": lambda attrs, x: np.ceil(x),
+    "ROUND": lambda attrs, x: np.rint(x),
+    "FLOOR_DIV": lambda attrs, x, y: np.floor_divide(x, y),
+    "FLOOR_MOD": lambda attrs, x, y: np.mod(x, y),
+    "EQUAL": lambda attrs, x, y: x == y,
+    "NOT_EQUAL": lambda attrs, x, y: x != y,
+    "GREATER": lambda attrs, x, y: x > y,
+    "GREATER_EQUAL": lambda attrs, x, y: x >= y,
+    "LESS": lambda attrs, x, y: x < y,
+    "LESS_EQUAL": lambda attrs, x, y: x <= y,
+    "SELECT_V2": lambda attrs, which, x, y: np.where(which, x, y),
     "HARD_SWISH": lambda attrs, x: x * np.clip(x + 3, 0, 6) / 6,
     "LOGISTIC": lambda attrs, x: 1 / (1 + np.exp(-x)),
     "TANH": lambda attrs, x: np.tanh(x),

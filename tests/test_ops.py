@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils import _pytree as pytree
 
+import torch2circle
 from cases import CASES, FAMILIES
 from cases.making import EXACT, RUNTIMES, Case
 from conftest import GOLDEN
 from torch2circle import format as fileformat
 from torch2circle import runtimes
 from torch2circle.errors import TargetError
+from torch2circle.ir import Graph
 from torch2circle.lower import LOWERINGS
 from torch2circle.quant import type_of
 from torch2circle.targets import TARGETS
@@ -30,15 +34,36 @@ BYTES = ("conv", "linear.behind_conv", "cat", "edge.two_in")
 
 
 @EACH
-def test_each_operator_computes_what_pytorch_does(case: Case) -> None:
-    model = case.exported()
-    for runtime in filter(runtimes.available, RUNTIMES):
-        if runtime in case.refused:
-            with pytest.raises(TargetError) as raised:
-                model.for_target(runtime)
-            assert case.refused[runtime] in raised.value.message
-        else:
-            near_enough(case, runtime, model.verify(runtime))
+def test_case(case: Case, golden: Callable[[str, str], None]) -> None:
+    model, args = case.make()
+    exported = torch2circle.export(model, args, **case.options)
+    graphs = {target: exported.for_target(target) for target in RUNTIMES if target not in case.refused}
+    golden(f"{FAMILY[case.id]}/{case.id}.txt", "".join(text(case, target, graph) for target, graph in graphs.items()))
+    edges_are_the_models(model, args, graphs.values())
+    for target, said in case.refused.items():
+        with pytest.raises(TargetError) as raised:
+            exported.for_target(target)
+        assert said in raised.value.message
+    for runtime in filter(runtimes.available, graphs):
+        near_enough(case, runtime, exported.verify(runtime))
+
+
+def text(case: Case, target: str, graph: Graph) -> str:
+    shown = f"-- {target}\n{graph}"
+    if case.id not in BYTES:
+        return shown
+    content = fileformat.to_bytes(graph, identifier=TARGETS[target].identifier)
+    return f"{shown}file   {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}\n"
+
+
+def edges_are_the_models(model: nn.Module, args: Sequence[Any], graphs: Iterable[Graph]) -> None:
+    """Inputs and outputs have the shapes and types of the model's."""
+    with torch.inference_mode():
+        result = model(*pytree.tree_map_only(torch.Tensor, torch.clone, args))
+    ins, outs = ([type_of(leaf) for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)] for tree in (args, result))
+    for graph in graphs:
+        assert [v.type for v in graph.inputs] == ins
+        assert [v.type for v in graph.outputs] == outs
 
 
 def near_enough(case: Case, runtime: str, report: Report) -> None:
@@ -49,31 +74,6 @@ def near_enough(case: Case, runtime: str, report: Report) -> None:
         allowed = 0 if near.share == 1 else max(1, (1 - near.share) * c.size)  # in a small tensor, one is more than the share
         assert c.lsb <= steps, f"{name} is off by {c.lsb} LSB, allowed: {steps} ({near.reason})"
         assert c.size - c.equal <= allowed, f"{name}: {c.size - c.equal} of {c.size} differ, allowed: {allowed:g} ({near.reason})"
-
-
-@EACH
-def test_the_graph_is_as_expected(case: Case, golden: Callable[[str, str], None]) -> None:
-    model, text = case.exported(), ""
-    for target in RUNTIMES:
-        if target in case.refused:
-            continue
-        graph = model.for_target(target)
-        text += f"-- {target}\n{graph}"
-        if case.id in BYTES:
-            content = fileformat.to_bytes(graph, identifier=TARGETS[target].identifier)
-            text += f"file   {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}\n"
-    golden(f"{FAMILY[case.id]}/{case.id}.txt", text)
-
-
-@EACH
-def test_edges_have_the_shapes_and_types_of_the_model(case: Case) -> None:
-    model, args = case.make()
-    with torch.inference_mode():
-        outputs = [leaf for leaf in pytree.tree_leaves(model(*(arg.clone() for arg in args))) if isinstance(leaf, torch.Tensor)]
-    exported = case.exported()
-    for graph in (exported.for_target(target) for target in RUNTIMES if target not in case.refused):
-        for values, tensors in ((graph.inputs, args), (graph.outputs, outputs)):
-            assert [v.type for v in values] == [type_of(t) for t in tensors]
 
 
 def test_every_lowering_is_called() -> None:

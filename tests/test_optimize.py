@@ -17,9 +17,9 @@ from torch2circle.ir import Constant, DType, Graph, Node, Origin, Quant, Type, V
 from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule
 from torch2circle.optimize.engine import emit
 from torch2circle.targets import TARGETS, legalize
-from torch2circle.targets.rules import islands, moves, pools, tables, weighted
+from torch2circle.targets.rules import islands, moves, pools, substitutes, tables, weighted
 
-F32, I8, U8, I32 = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32
+F32, I8, U8, I32, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL
 # Without a common divisor, so that no result lies half way between two integers.
 A, B, UNIT = Quant.per_tensor(0.0311713, 12), Quant.per_tensor(0.0469127, -3), Quant.per_tensor(1 / 256, 0)
 POOL = {"padding": "VALID", "filter_height": 1, "filter_width": 3, "stride_h": 1, "stride_w": 2, "fused_activation_function": "NONE"}
@@ -167,6 +167,10 @@ def requantizing(op: str, out: Quant, dtype: DType = U8) -> Graph:
     return graph(node(op, Type(shape, dtype, out), x, *others, **attrs))
 
 
+ATTRS: dict[str, dict[str, Any]] = {"SOFTMAX": {"beta": 1.0}, "LEAKY_RELU": {"alpha": 0.1713}, "GELU": {"approximate": False}}
+ALONE = ("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "ELU", "GELU", "HARD_SWISH", "LOGISTIC", "TANH", "SOFTMAX", "MEAN", "STRIDED_SLICE")
+
+
 def in_int8(op: str) -> Graph:
     """An operator of the islands on int8."""
     x, y = given(2, 4, 6, 3, dtype=I8, quant=A), given(2, 4, 6, 3, dtype=I8, quant=Quant.per_tensor(0.02, -128))
@@ -174,8 +178,12 @@ def in_int8(op: str) -> Graph:
         return requantizing(op, A, I8)
     if op == "MEAN":
         return graph(node(op, Type((2, 6), I8, B), x, number([1, 3]), keep_dims=False))
-    if op in ("HARD_SWISH", "LOGISTIC", "TANH", "SOFTMAX"):
-        return graph(node(op, Type(x.type.shape, I8, B), x, **({"beta": 1.0} if op == "SOFTMAX" else {})))
+    if op in ALONE:
+        return graph(node(op, Type(x.type.shape, I8, B), x, **ATTRS.get(op, {})))
+    if op == "PRELU":
+        return graph(node(op, Type(x.type.shape, I8, B), x, noise(1, 1, 1, 3, dtype=I8, quant=SYMMETRIC)))
+    if op == "SELECT_V2":
+        return graph(node(op, Type(x.type.shape, I8, B), given(4, 1, 3, dtype=BOOL), x, y))
     return graph(node(op, Type(x.type.shape, I8, B), x, node("ADD", y, y, number(30, I8, A), **NONE), **NONE))
 
 
@@ -186,19 +194,53 @@ def flattened(perm: tuple[int, ...], weight: Value | None = None, flat: tuple[in
 
 
 def island_of(op: str) -> str:
-    operands = "DEQUANTIZE ADD DEQUANTIZE" if op in ("DIV", "MAXIMUM", "MINIMUM", "SUB") else "DEQUANTIZE"
+    if op in (*ALONE, "PRELU"):
+        return f"DEQUANTIZE {op} QUANTIZE"
+    operands = "DEQUANTIZE DEQUANTIZE" if op == "SELECT_V2" else "DEQUANTIZE ADD DEQUANTIZE"
     return f"{operands} {op} QUANTIZE"
 
 
 AFFINE, SYMMETRIC = Quant.per_tensor(0.0171, 9), Quant.per_tensor(0.0171, 0)
 IN_F32, IN_I8 = (lambda: image(), lambda: given(2, 4, 5, 3, dtype=I8, quant=A))
 ISLANDS = {op: next(r for r in islands.island(lambda node: False, [op])) for op in islands.ISLANDS}
-LOOKUPS = {op: tables.lookup(op) for op in tables.FUNCTIONS}
+LOOKUPS = {r.chain[0]: r for r in tables.lookups(lambda node: node.op == "TANH")}
 
 
 def one_byte(op: str, dtype: DType, out: DType | None = None) -> Graph:
     x = given(5, 7, dtype=dtype, quant=None if dtype is F32 else A)
-    return graph(node(op, Type((5, 7), out or dtype, None if (out or dtype) is F32 else B), x))
+    return graph(node(op, Type((5, 7), out or dtype, None if (out or dtype) is F32 else B), x, **ATTRS.get(op, {})))
+
+
+def in_a_row(*, spread: bool = False, others: bool = False) -> Graph:
+    """``2.5 - relu(x) * x`` in float, of a uint8 tensor and numbers; ``spread``: one of these is a row, ``others``: two tensors."""
+    x = given(5, 7, dtype=U8, quant=A)
+    real, other = dequantized(x), dequantized(given(5, 7, dtype=U8, quant=B) if others else x)
+    product = node("MUL", real, node("RELU", real, real), other, **NONE)
+    total = node("SUB", real, number([2.5] * 7 if spread else 2.5, F32), product, **NONE)
+    return graph(node("QUANTIZE", Type((5, 7), U8, A), total))
+
+
+def looked_up_twice(rows: int = 256) -> Graph:
+    x = given(5, 7, dtype=U8, quant=A)
+    for size in (256, rows):
+        index = node("CAST", Type((5, 7), I32), x, in_data_type="UINT8", out_data_type="INT32")
+        table = number(np.random.default_rng(size).permutation(size) % 256, U8, A)
+        x = node("GATHER", Type((5, 7), U8, A), table, index, axis=0, batch_dims=0)
+    return graph(x)
+
+
+def on_integers(op: str, out: DType = I32, dtype: DType = I32) -> Graph:
+    """An operator of two operands that are no bytes."""
+    return graph(node(op, Type((5, 7), out), given(5, 7, dtype=dtype), number(range(7), dtype)))
+
+
+def in_many_dimensions(*shape: int) -> Graph:
+    return graph(node("MAXIMUM", image(2, 3, 5, 4, 3), image(2, 3, 5, 4, 3), image(*shape)))
+
+
+def compared(op: str, quant: Quant) -> Graph:
+    x, y = (dequantized(given(5, 7, dtype=I8, quant=q)) for q in (A, quant))
+    return graph(node(op, Type((5, 7), BOOL), x, y))
 
 
 def weighted_in_int8(op: str, quant: Quant) -> Graph:
@@ -391,9 +433,81 @@ EXAMPLES = [
             "RESHAPE CAST GATHER RESHAPE",
         )
         for op, r in LOOKUPS.items()
+        if op in ("QUANTIZE", "RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "ELU", "GELU", "HARD_SWISH", "LOGISTIC", "ABS", "ROUND")
     ),
     Example(
-        islands.hard_swish_as_products,
+        replace(LOOKUPS["QUANTIZE"], name="by_table_of_floats"),
+        in_a_row,
+        [lambda: in_a_row(spread=True), lambda: in_a_row(others=True), lambda: one_byte("QUANTIZE", F32, U8)],
+        "RESHAPE CAST GATHER RESHAPE",
+    ),
+    Example(tables.table_of_table, looked_up_twice, [lambda: looked_up_twice(300)], "CAST GATHER"),
+    *(
+        Example(
+            clean("compare_integers", op),
+            lambda op=op: compared(op, A),
+            [lambda op=op: compared(op, B)],
+            op,
+        )
+        for op in ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
+    ),
+    Example(
+        substitutes.prelu_as_sum,
+        lambda: graph(node("PRELU", image(), image(), noise(3))),
+        [lambda: in_int8("PRELU")],
+        "RELU MINIMUM MUL ADD",
+    ),
+    Example(substitutes.ceil_as_floor, lambda: graph(node("CEIL", image(), image())), [], "NEG FLOOR NEG"),
+    Example(
+        substitutes.sign_as_comparisons,
+        lambda: graph(node("SIGN", image(), image())),
+        [lambda: graph(node("SIGN", Type((5, 7), I32), given(5, 7, dtype=I32)))],
+        "GREATER CAST LESS CAST SUB",
+    ),
+    *(
+        Example(
+            substitutes.clamp_as_extremes(op, I8, why=""),
+            lambda op=op: graph(node(op, IN_I8(), IN_I8())),
+            [lambda op=op: graph(node(op, image(), image())), lambda op=op: graph(node(op, given(2, 4, 5, 3, dtype=I8, quant=B), IN_I8()))],
+            "MAXIMUM" if op == "RELU" else "MAXIMUM MINIMUM",
+        )
+        for op in ("RELU", "RELU6", "RELU_N1_TO_1")
+    ),
+    Example(
+        substitutes.select_as_sum,
+        lambda: graph(node("SELECT_V2", Type((5, 7), I32), given(5, 1, dtype=BOOL), given(7, dtype=I32), given(5, 7, dtype=I32))),
+        [lambda: graph(node("SELECT_V2", image(5, 7), given(5, 1, dtype=BOOL), image(7), image(5, 7)))],
+        "SUB CAST MUL ADD",
+    ),
+    *(
+        Example(
+            substitutes.extreme_as_choice(op, than),
+            lambda op=op: on_integers(op),
+            [lambda op=op: on_integers(op, F32, F32)],
+            f"{than} SELECT_V2",
+        )
+        for op, than in (("MAXIMUM", "GREATER"), ("MINIMUM", "LESS"))
+    ),
+    Example(
+        substitutes.abs_as_extreme,
+        lambda: graph(node("ABS", Type((5, 7), I32), given(5, 7, dtype=I32))),
+        [lambda: graph(node("ABS", image(), image()))],
+        "NEG MAXIMUM",
+    ),
+    Example(
+        substitutes.remainder_by_division,
+        lambda: graph(node("FLOOR_MOD", Type((5, 7), I32), given(5, 7, dtype=I32), number(7))),
+        [lambda: graph(node("FLOOR_MOD", image(), image(), number(0.7, F32)))],
+        "FLOOR_DIV MUL SUB",
+    ),
+    Example(
+        next(r for r in substitutes.in_fewer_dimensions(lambda node: False, ["MAXIMUM"])),
+        lambda: in_many_dimensions(2, 1, 1, 4, 3),
+        [lambda: in_many_dimensions(1, 3, 1, 4, 1), lambda: graph(node("MAXIMUM", image(), image(), image()))],
+        "RESHAPE RESHAPE MAXIMUM RESHAPE",
+    ),
+    Example(
+        substitutes.hard_swish_as_products,
         lambda: graph(node("HARD_SWISH", image(), image())),
         [lambda: one_byte("HARD_SWISH", U8)],
         "ADD MUL MUL",

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 import torch2circle
 from cases.embedding import LINE, MATRIX, OFFSETS, bag, byte
 from cases.indexing import PLACES, given, written
-from cases.making import NCHW, PAIR, Call, Made, PerChannelMinMaxObserver, Q, Weighted, assigned, eager, floating, inputs, ints
+from cases.making import NCHW, PAIR, Call, Made, Q, assigned, eager, floating, inputs, ints
 from torch2circle.errors import RecordError, TargetError, UnsupportedOps, UnsupportedUse, UserError
-
-AFFINE_CHANNELS = PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_affine)
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,6 @@ def added(x: Tensor, index: Tensor, source: Tensor) -> Tensor:
 
 REFUSALS = [
     # -- operators without a lowering
-    Refusal("conv1d", lambda: floating(nn.Conv1d(3, 5, 3), (2, 3, 9)), UnsupportedOps, "aten::conv1d x1"),
-    Refusal("conv_transpose2d", lambda: floating(nn.ConvTranspose2d(3, 5, 3), NCHW), UnsupportedOps, "aten::conv_transpose2d.input x1"),
     Refusal("leaky_relu", lambda: eager(nn.LeakyReLU(), NCHW), UnsupportedOps, "(nearest: quantized::linear_relu"),
     Refusal("batch_norm_of_integers", lambda: eager(nn.BatchNorm2d(3), NCHW), UnsupportedOps, "quantized::batch_norm2d x1"),
     Refusal("gelu", lambda: floating(nn.GELU(), (2, 3)), UnsupportedOps, "aten::gelu x1"),
@@ -62,23 +58,10 @@ REFUSALS = [
     Refusal("quantized_by_channel", lambda: floating(by_channel, (2, 3)), UnsupportedOps, "aten::quantize_per_channel x1"),
     Refusal("two_at_once", lambda: floating(lambda a: a.exp().sum(1), (2, 3)), UnsupportedOps, "2 operator(s) without a lowering"),
     # -- arguments
-    Refusal("conv.unbatched", lambda: floating(nn.Conv2d(3, 5, 3), (3, 9, 11)), UnsupportedUse, "number of dimensions of aten::conv2d"),
     Refusal(
         "conv.reflect", lambda: floating(nn.Conv2d(3, 5, 3, padding=1, padding_mode="reflect"), NCHW), UnsupportedUse, "mode of aten::pad"
     ),
     Refusal("conv.weight_from_input", lambda: floating(F.conv2d, NCHW, (5, 3, 3, 3)), UnsupportedUse, "a tensor computed from an input"),
-    Refusal(
-        "convolution.transposed",
-        lambda: floating(Weighted(torch.convolution, (3, 3, 2, 2), [1, 1], [0, 0], [1, 1], True, [0, 0], 1), NCHW),
-        UnsupportedUse,
-        "transposed of aten::convolution not supported: True",
-    ),
-    Refusal(
-        "convolution.1d",
-        lambda: floating(Weighted(torch.convolution, (5, 3, 3), [1], [0], [1], False, [0], 1), (2, 3, 9)),
-        UnsupportedUse,
-        "number of dimensions of aten::convolution not supported: 3",
-    ),
     Refusal("linear.weight_from_input", lambda: floating(F.linear, (2, 3), (5, 3)), UnsupportedUse, "weight of aten::linear"),
     Refusal("hardtanh", lambda: floating(nn.Hardtanh(), (2, 3)), UnsupportedUse, "(-1.0, 1.0)"),
     Refusal("softmax.dim", lambda: floating(nn.Softmax(1), (2, 3, 4)), UnsupportedUse, "dim of aten::softmax.int not supported: 1"),
@@ -151,12 +134,6 @@ REFUSALS = [
         TargetError,
         "QUANTIZE (f32->i32: unknown)",
         "litert",
-    ),
-    Refusal(
-        "affine_channels.onert", lambda: eager(nn.Conv2d(3, 5, 3), NCHW, weight=AFFINE_CHANNELS), TargetError, "u8/u8pc+affine", "onert"
-    ),
-    Refusal(
-        "affine_channels.litert", lambda: eager(nn.Conv2d(3, 5, 3), NCHW, weight=AFFINE_CHANNELS), TargetError, "i8/i8pc+affine", "litert"
     ),
     Refusal("rank7", lambda: floating(lambda a: a.reshape(1, 2, 1, 3, 2, 2, 1) + 2, (2, 12)), TargetError, "than 6 dimensions", "onert"),
 ]

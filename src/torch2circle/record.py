@@ -287,7 +287,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if op in UNFUSED:
             return UNFUSED[op]
         table = _core_decompositions()
-        return table[func] if func in table else None  # its get() looks elsewhere
+        return table[func] if func in table else None  # noqa: SIM401  # its get() looks elsewhere
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:

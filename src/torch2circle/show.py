@@ -47,15 +47,15 @@ def weight_bytes(graph: Graph) -> dict[str, int]:
 def support_rows() -> list[tuple[str, str, str, str]]:
     """(PyTorch operator, kind of its operands, how onert computes it, how LiteRT does) as measured, for each that is lowered."""
     from .lower import LOWERINGS
-    from .support import WAYS, measured
+    from .support import WAYS, Table, measured
 
     def said(cell: Mapping[str, float]) -> str:
         return ", ".join(f"{way} {cell[way]:g}" if cell[way] else way for way in WAYS if way in cell) or "not measured"
 
     table = measured()
-    unmeasured = {op: {"": {}} for op in LOWERINGS}  # the user's own
+    unmeasured: Table = {op: {"": {}} for op in LOWERINGS}  # the user's own
     rows = ((op, kind, cells) for op, kinds in sorted({**unmeasured, **table}.items()) for kind, cells in sorted(kinds.items()))
-    return [(op, kind, *(said(cells.get(runtime, {})) for runtime in ("onert", "litert"))) for op, kind, cells in rows]
+    return [(op, kind, said(cells.get("onert", {})), said(cells.get("litert", {}))) for op, kind, cells in rows]
 
 
 def refused_rows() -> list[tuple[str, str]]:

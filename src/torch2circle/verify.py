@@ -164,7 +164,7 @@ def recorded(recording: Recording, value: Value) -> Array:
 
 def expected(exported: ExportedModel, value: Value) -> Array:
     """As ``recorded``, with what PyTorch documents where its kernel is known to deviate from that."""
-    if value.origin is not None and value.origin.tensor in exported.corrected and not _only_moved(value):
+    if value.origin is not None and value.origin.tensor in exported.corrected:
         return _as_stored(exported.corrected[value.origin.tensor], value)
     return recorded(exported.recording, value)
 
@@ -184,7 +184,8 @@ def _as_stored(array: Array, value: Value) -> Array:
 
 
 def _compare(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
-    return [compare(out, array, expected(exported, out), _step_of(exported, out)) for out, array in zip(graph.outputs, got, strict=True)]
+    wanted = [recorded(exported.recording, out) if _only_moved(out) else expected(exported, out) for out in graph.outputs]
+    return [compare(out, array, want, _step_of(exported, out)) for out, array, want in zip(graph.outputs, got, wanted, strict=True)]
 
 
 def _step_of(exported: ExportedModel, value: Value) -> float | None:
@@ -194,7 +195,7 @@ def _step_of(exported: ExportedModel, value: Value) -> float | None:
 def _compare_outputs(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
     compared = []
     for value, array, out in zip(graph.outputs, got, exported.recording.outputs, strict=True):
-        want = recorded(exported.recording, value) if value.origin is not None else _plain(exported.recording, out, value)
+        want = expected(exported, value) if value.origin is not None else _plain(exported.recording, out, value)
         compared.append(compare(value, array, want, _step_of(exported, value)))
     return compared
 

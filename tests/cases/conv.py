@@ -21,6 +21,7 @@ from .making import (
     Case,
     Made,
     Near,
+    PerChannelMinMaxObserver,
     Q,
     Seq,
     Shape,
@@ -31,6 +32,7 @@ from .making import (
     inputs,
 )
 
+AFFINE_CHANNELS = PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_affine)
 Change = Callable[[Tensor], Tensor]
 
 
@@ -49,10 +51,11 @@ class Packed(nn.Module):
         return self.op(*first, self.packed, *self.rest, self.scale, 74, *self.last).dequantize()
 
 
-def stored(shape: Shape, *, axis: int | None = 0, zero_points: int = 0) -> Tensor:
-    """A quantized weight; along ``axis`` the scales are a factor of 3 apart, and as far apart as told the zero points."""
+def stored(shape: Shape, *, axis: int | None = 0, zero_points: int = 0, largest: int = 127) -> Tensor:
+    """A quantized weight; along ``axis``, scales a factor of 3 apart, and zero points of either sign."""
     rng = np.random.default_rng(7)
-    integers = torch.from_numpy(rng.integers(-127, 128, shape).astype(np.int8))
+    integers = torch.from_numpy(rng.integers(-largest, largest + 1, shape).astype(np.int8))
+    integers.view(len(integers), -1)[:, 0] = -largest - 1
     if axis is None:
         return torch._make_per_tensor_quantized_tensor(integers, 0.00471, zero_points)
     count = shape[axis]
@@ -149,6 +152,20 @@ CASES = [
         Q.conv2d_add, Q.conv2d_prepack, stored((5, 3, 3, 3)), 5, NCHW, *SLIDING, engine="onednn", also=five), ISLAND),
     Case("conv.add_relu", lambda: packed(
         Q.conv2d_add_relu, Q.conv2d_prepack, stored((5, 3, 3, 3)), 5, NCHW, *SLIDING, engine="onednn", also=five), ISLAND),
+    # -- a zero point for each channel: 2 parts of the weight, 1 and 3
+    Case("conv.affine_channels", lambda: packed(
+        Q.conv2d.new, Q.conv2d_prepack, stored((5, 3, 3, 3), zero_points=120), 5, NCHW, [2, 1], [1, 0], [1, 2], 1), WEIGHTED),
+    Case("conv.affine_channels_small", lambda: packed(
+        Q.conv2d.new, Q.conv2d_prepack, stored((5, 3, 3, 3), zero_points=60, largest=63), 5, NCHW, *SLIDING), WEIGHTED),
+    Case("conv.affine_channels_wide", lambda: packed(
+        Q.conv2d.new, Q.conv2d_prepack, stored((5, 3, 3, 3), zero_points=127), 5, NCHW, *SLIDING, scale=0.917), WEIGHTED),
+    Case("conv.affine_channels_observed", lambda: eager(nn.Conv2d(3, 5, 3), NCHW, weight=AFFINE_CHANNELS), WEIGHTED),
+    Case("conv.affine_channels_grouped", lambda: packed(
+        Q.conv2d_relu.new, Q.conv2d_prepack, stored((6, 2, 3, 3), zero_points=120), 6, (2, 4, 9, 11), [1, 2], [0, 2], [2, 1], 2), WEIGHTED),
+    Case("conv.affine_channels_depthwise", lambda: packed(
+        Q.conv2d.new, Q.conv2d_prepack, stored((6, 1, 3, 2), zero_points=120), 6, (2, 3, 9, 11), [2, 1], [1, 0], [1, 1], 3), WEIGHTED),
+    Case("conv.affine_channels_same", lambda: packed(
+        Q.conv2d.new, Q.conv2d_prepack, stored((6, 1, 3, 3), zero_points=120), 6, (2, 6, 9, 12), [2, 1], [1, 1], [1, 1], 6), WEIGHTED),
     # -- lines
     Case("conv1d", lambda: eager(nn.Conv1d(3, 8, 4), NCL), WEIGHTED),
     Case("conv1d.relu", lambda: eager(conv1d_relu(3, 8, 3, padding=1), NCL), WEIGHTED),

@@ -79,6 +79,7 @@ CASES = [
     Case("float.linear_behind_conv", lambda: floating(
         Seq(nn.Conv2d(3, 5, 3), nn.Flatten(), nn.Linear(5 * 4 * 6, 17)), (2, 3, 6, 8)), FLOAT),
     Case("linear.scales", lambda: by_hand(Q.linear, engine="fbgemm"), WEIGHTED),
+    Case("linear.affine_channels", lambda: packed(Q.linear, Q.linear_prepack, stored((9, 17), zero_points=127), 9, (31, 17)), WEIGHTED),
     Case("linear.onednn", lambda: eager(linear_relu(17, 9), (31, 17), engine="onednn"), WEIGHTED),
     Case("linear.internal", lambda: packed(INTERNAL.linear, INTERNAL.linear_prepack, stored((9, 17)), 9, (31, 17)), WEIGHTED),
     Case("linear.sparse", lambda: sparse(SPARSE.qlinear), WEIGHTED),

@@ -95,7 +95,11 @@ class OnIntegers(nn.Module):
     def forward(self, *args: Tensor) -> Any:
         facts = zip(args, self.SCALES, self.ZERO_POINTS, strict=False)
         made = self.function(*(torch.quantize_per_tensor(x, scale, zero + self.shift, self.dtype) for x, scale, zero in facts))
-        return [part.dequantize() for part in made] if isinstance(made, (list, tuple)) else made.dequantize()
+        return [in_float(part) for part in made] if isinstance(made, (list, tuple)) else in_float(made)
+
+
+def in_float(made: Tensor) -> Tensor:
+    return made.dequantize() if made.is_quantized else made
 
 
 class Stubbed(nn.Module):

@@ -42,6 +42,9 @@ CASES = [
     Case("transposed.relu", lambda: eager(Seq(nn.ConvTranspose2d(3, 4, 3, stride=2), nn.ReLU()), NCHW, weight=SYMMETRIC), WEIGHTED),
     Case("transposed.scales", lambda: packed(
         Q.conv_transpose2d, Q.conv_transpose2d_prepack, stored((3, 4, 4, 3), axis=1), 4, NCHW, *IMAGE, engine="qnnpack"), WEIGHTED),
+    Case("transposed.affine_channels", lambda: packed(
+        Q.conv_transpose2d, Q.conv_transpose2d_prepack, stored((3, 4, 4, 3), axis=1, zero_points=120), 4, NCHW, *IMAGE, engine="qnnpack"
+    ), WEIGHTED),
     Case("transposed.internal", lambda: packed(torch.ops._quantized.conv_transpose2d, torch.ops._quantized.conv_transpose2d_prepack,
         stored((3, 4, 4, 3), axis=None), 4, NCHW, *IMAGE), WEIGHTED),
     Case("transposed1d", lambda: eager(nn.ConvTranspose1d(3, 4, 3, stride=2, padding=1), NCL, weight=SYMMETRIC), WEIGHTED),

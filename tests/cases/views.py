@@ -23,6 +23,7 @@ CASES = [
     Case("tokens.behind_conv", lambda: floating(
         Seq(nn.Conv2d(3, 5, 3, 2), Call(lambda a: a.flatten(2).transpose(1, 2)), nn.Linear(5, 6)), NCHW), FLOAT),
     Case("squeeze.dims", lambda: floating(lambda a: torch.ops.aten.squeeze.dims(a, [1, 3]), (5, 1, 7, 1))),
+    Case("reshape_alias", lambda: ints(lambda a: torch.ops.aten._reshape_alias(a, [10, 21], [21, 1]), (2, 5, 7, 3))),
     Case("unsafe_view", lambda: floating(lambda a: torch.ops.aten._unsafe_view(a, [10, 21]), (2, 5, 7, 3))),
     Case("alias", lambda: floating(lambda a: torch.ops.aten.alias(torch.relu(a)), (2, 5))),
     Case("detach", lambda: floating(lambda a: torch.relu(a).detach() * 2, (2, 5))),

@@ -86,9 +86,9 @@ def as_result(c: Context, image: Value, dims: int) -> Value:
     order = _last(len(c.out_shape), dims)
     shape = [c.out_shape[d] for d in order]
     if list(image.type.shape) != shape:
-        return c.emit("RESHAPE", image, c.const(shape, "shape"), order=order, new_shape=shape)
+        return c.emit_result(0, "RESHAPE", image, c.const(shape, "shape"), order=order, new_shape=shape)
     assert image.node is not None
-    return c.emit(image.node.op, *image.node.inputs, order=order, **image.node.attrs)
+    return c.emit_result(0, image.node.op, *image.node.inputs, order=order, **image.node.attrs)
 
 
 def _last(rank: int, dims: int) -> Perm:

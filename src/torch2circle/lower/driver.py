@@ -22,7 +22,6 @@ from .context import Builder, Context, Options, Perm, Placed, channels_last, pla
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 from .vocabulary import reason
 
-
 # Operators whose weight may be given as it is stored, dequantized by the file.
 TAKES_STORED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
 
@@ -134,7 +133,8 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
 
 def _refuse_run_time_scales(builder: Builder, tensors: Sequence[Any], where: Where) -> None:
     if any(isinstance(tensor, Ref) and tensor.index in builder.dequantize for tensor in tensors):
-        raise UnsupportedUse("the scale of a quantized tensor", "computed from the data", "known beforehand, or dequantized at once", where=where)
+        accepted = "known beforehand, or dequantized at once"
+        raise UnsupportedUse("the scale of a quantized tensor", "computed from the data", accepted, where=where)
 
 
 def _parameter(c: Context, name: str) -> Tensor | None:
@@ -191,7 +191,7 @@ class _FloatContext(Context):
         return Value(Type(type_.permute(order).shape, DType.FLOAT32), name)
 
     def order_of(self, value: Value) -> Perm:
-        return self.orders.get(value.name) or super().order_of(value)
+        return self.orders[value.name] if value.name in self.orders else super().order_of(value)
 
 
 def _dequantized(c: Context, value: Value) -> Value:

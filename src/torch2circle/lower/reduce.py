@@ -1,150 +1,170 @@
-"""Means and pools."""
+"""Many elements to one, along some dimensions or all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from math import inf, prod
 
-import numpy as np
-
-from ..ir import Quant, Value
-from .context import Context, Perm, Placed, plain
+from ..ir import DType, Type, Value
+from .context import Context, Perm, Placed, plain, reshaped
+from .formula import cast, part, scaled
 from .registry import Order, lowers
-from .window import pad, padded_window, padding_behind
 
-# 0/1 matrices above this size are refused: an average pool of irregular windows is not worth more bytes than a network
-LARGEST_MATRIX = 4 << 20
+Dims = int | Sequence[int] | None
 
 
-@lowers("aten::mean.dim")
-def mean(c: Context, x: Value, dim: Sequence[int] | None, keepdim: bool) -> Value:
-    dims = sorted(d % x.type.rank for d in (dim or range(x.type.rank)))
-    axes = c.const(sorted(c.axis(d) for d in dims), "axes")
-    return c.emit("MEAN", x, axes, keep_dims=keepdim, order=c.order if keepdim else _without(c.order, dims))
+@lowers("aten::mean.dim", op="MEAN")
+@lowers("aten::sum.dim_IntList", op="SUM")
+@lowers("aten::prod.dim_int", op="REDUCE_PROD")
+@lowers("aten::amax", op="REDUCE_MAX")
+@lowers("aten::amin", op="REDUCE_MIN")
+@lowers("aten::mean", op="MEAN", dim=None, keepdim=False)
+@lowers("aten::sum", op="SUM", dim=None, keepdim=False)
+@lowers("aten::prod", op="REDUCE_PROD", dim=None, keepdim=False)
+@lowers("aten::max", op="REDUCE_MAX", dim=None, keepdim=False)
+@lowers("aten::min", op="REDUCE_MIN", dim=None, keepdim=False)
+def reduction(c: Context, x: Value, dim: Dims, keepdim: bool, op: str) -> Value:
+    """In the element type of the result; truth values are counted in int32, which all runtimes add up."""
+    dtype = c.out_type().dtype
+    if x.type.dtype is DType.BOOL and op == "SUM":
+        counted = reduced(c, op, cast(c, x, DType.INT32), axes_of(c, dim), keepdim)
+        return given(c, cast(c, counted, dtype), dim, keepdim)
+    return given(c, reduced(c, op, cast(c, x, dtype), axes_of(c, dim), keepdim), dim, keepdim)
+
+
+@lowers("aten::all.dim", "aten::all.dims", op="REDUCE_ALL")
+@lowers("aten::any.dim", "aten::any.dims", op="REDUCE_ANY")
+@lowers("aten::all", op="REDUCE_ALL", dim=None, keepdim=False)
+@lowers("aten::any", op="REDUCE_ANY", dim=None, keepdim=False)
+def truth(c: Context, x: Value, dim: Dims, keepdim: bool, op: str) -> Value:
+    holds = x if x.type.dtype is DType.BOOL else part(c, "NOT_EQUAL", x, 0, dtype=DType.BOOL)
+    return given(c, reduced(c, op, holds, axes_of(c, dim), keepdim), dim, keepdim)
+
+
+@lowers("aten::max.dim", values="REDUCE_MAX", places="ARG_MAX")
+@lowers("aten::min.dim", values="REDUCE_MIN", places="ARG_MIN")
+def extremum(c: Context, x: Value, dim: int, keepdim: bool, values: str, places: str) -> tuple[Value | None, Value | None]:
+    return (
+        given(c, reduced(c, values, x, axes_of(c, dim), keepdim), dim, keepdim) if c.is_read(0) else None,
+        given(c, _place(c, places, x, c.axis(dim), keepdim), dim, keepdim, 1) if c.is_read(1) else None,
+    )
+
+
+@lowers("aten::argmax", op="ARG_MAX")
+@lowers("aten::argmin", op="ARG_MIN")
+def place(c: Context, x: Value, dim: int | None, keepdim: bool, op: str) -> Value:
+    """Without a dimension, the place in PyTorch's order of the elements."""
+    if dim is not None:
+        return given(c, _place(c, op, x, c.axis(dim), keepdim), dim, keepdim)
+    line = reshaped(c, c.builder.arrange(Placed(x, c.order), plain(x.type.rank)), (x.type.size,))
+    found = _place(c, op, line, 0, keepdim)
+    return given(c, reshaped(c, found, c.out_shape), None, keepdim)
+
+
+def _place(c: Context, op: str, x: Value, axis: int, keepdim: bool) -> Value:
+    """The first of equal ones, as PyTorch finds it."""
+    shape = (*x.type.shape[:axis], *x.type.shape[axis + 1 :])
+    found = c.emit_as(Type(shape, DType.INT64), op, x, c.const(axis, "axis"), output_type="INT64")
+    return reshaped(c, found, (*shape[:axis], 1, *shape[axis:])) if keepdim else found
+
+
+# -- spread
+
+
+@lowers("aten::var.correction", root=False)
+@lowers("aten::std.correction", root=True, island=True)
+def spread(c: Context, x: Value, dim: Dims, correction: float | None, keepdim: bool, root: bool) -> Value:
+    return given(c, _spread(c, x, dim, correction, keepdim, root)[0], dim, keepdim)
+
+
+@lowers("aten::var_mean.correction", root=False)
+@lowers("aten::std_mean.correction", root=True)
+def spread_and_mean(c: Context, x: Value, dim: Dims, correction: float | None, keepdim: bool, root: bool) -> tuple[Value, Value]:
+    around, mean = _spread(c, x, dim, correction, keepdim, root)
+    kept = reduced(c, "MEAN", x, axes_of(c, dim), keepdim) if keepdim else reshaped(c, mean, around.type.shape)
+    return given(c, around, dim, keepdim), given(c, kept, dim, keepdim, 1)
+
+
+def _spread(c: Context, x: Value, dim: Dims, correction: float | None, keepdim: bool, root: bool) -> tuple[Value, Value]:
+    """The sum of the squared distances from the mean by the number of elements less ``correction``; and the mean, its dimensions kept."""
+    axes = axes_of(c, dim)
+    count, less = prod(x.type.shape[axis] for axis in axes), 1 if correction is None else correction
+    c.only(less < count, "correction", less, f"less than the {count} elements")
+    mean = reduced(c, "MEAN", x, axes)
+    off = part(c, "SUB", x, mean)
+    squares = reduced(c, "MEAN", part(c, "MUL", off, off), axes, keepdim)
+    variance = scaled(c, squares, count / (count - less))
+    return (part(c, "SQRT", variance) if root else variance), mean
+
+
+# -- norms and distances
+
+
+@lowers("aten::linalg_vector_norm")
+def vector_norm(c: Context, x: Value, ord: float, dim: Dims, keepdim: bool) -> Value:
+    return given(c, _norm(c, x, ord, axes_of(c, dim), keepdim), dim, keepdim)
+
+
+@lowers("aten::dist")
+def dist(c: Context, x: Value, other: Value, p: float) -> Value:
+    return given(c, _norm(c, part(c, "SUB", x, other), p, axes_of(c, None), False), None, False)
+
+
+@lowers("aten::cdist", "aten::_cdist_forward", order=Order.PLAIN, ignores=("compute_mode",))
+def cdist(c: Context, x: Value, x2: Value, p: float) -> Value:
+    """Every row of ``x`` against every row of ``x2``."""
+    rows, columns = (*x.type.shape[:-1], 1, x.type.shape[-1]), (*x2.type.shape[:-2], 1, *x2.type.shape[-2:])
+    apart = part(c, "SUB", reshaped(c, x, rows), reshaped(c, x2, columns))
+    return c.as_result(_norm(c, apart, p, [apart.type.rank - 1], False))
+
+
+def _norm(c: Context, x: Value, p: float, axes: Sequence[int], keepdim: bool) -> Value:
+    if p in (inf, -inf, 1):
+        return reduced(c, {inf: "REDUCE_MAX", -inf: "REDUCE_MIN", 1: "SUM"}[p], part(c, "ABS", x), axes, keepdim)
+    if p == 0:
+        return reduced(c, "SUM", cast(c, part(c, "NOT_EQUAL", x, 0.0, dtype=DType.BOOL), x.type.dtype), axes, keepdim)
+    if p == 2:
+        return part(c, "SQRT", reduced(c, "SUM", part(c, "MUL", x, x), axes, keepdim))
+    return part(c, "POW", reduced(c, "SUM", part(c, "POW", part(c, "ABS", x), p), axes, keepdim), 1 / p)
+
+
+@lowers("aten::logsumexp")
+def logsumexp(c: Context, x: Value, dim: Dims, keepdim: bool) -> Value:
+    """Less the maximum, so that no power overflows."""
+    axes = axes_of(c, dim)
+    top = reduced(c, "REDUCE_MAX", x, axes)
+    total = reduced(c, "SUM", part(c, "EXP", part(c, "SUB", x, top)), axes, keepdim)
+    return given(c, part(c, "ADD", part(c, "LOG", total), reshaped(c, top, total.type.shape)), dim, keepdim)
+
+
+# -- what all need
+
+
+def axes_of(c: Context, dim: Dims) -> list[int]:
+    """The axes that hold PyTorch's dimensions; all of them if none is told."""
+    return sorted(map(c.axis, _dims(c, dim)))
+
+
+def _dims(c: Context, dim: Dims) -> list[int]:
+    rank = len(c.order)
+    dims = [dim] if isinstance(dim, int) else dim
+    return [d % rank for d in dims or range(rank)]
+
+
+def reduced(c: Context, op: str, x: Value, axes: Sequence[int], keepdim: bool = True) -> Value:
+    """``x`` with one element along each of the axes, or without them."""
+    shape = [1 if axis in axes else size for axis, size in enumerate(x.type.shape) if keepdim or axis not in axes]
+    return c.emit_as(x.type.reshape(shape), op, x, c.const(list(axes), "axes"), keep_dims=keepdim)
+
+
+def given(c: Context, value: Value, dim: Dims, keepdim: bool, index: int = 0) -> Value:
+    """``value`` as result ``index`` of a call that reduces along ``dim``."""
+    assert value.node is not None
+    order = c.order if keepdim else _without(c.order, _dims(c, dim))
+    return c.emit_result(index, value.node.op, *value.node.inputs, order=order, **value.node.attrs)
 
 
 def _without(order: Perm, dims: Sequence[int]) -> Perm:
     """The order of what is left when ``dims`` are gone, the others counted anew."""
     kept = [d for d in range(len(order)) if d not in dims]
     return tuple(kept.index(d) for d in order if d in kept)
-
-
-@lowers("aten::max_pool2d", "quantized::max_pool2d", order=Order.LAST, ignores=("ceil_mode",))
-def max_pool2d(
-    c: Context, x: Value, kernel_size: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int]
-) -> Value:
-    c.only(set(dilation) <= {1}, "dilation", list(dilation), "1")
-    kernel, stride = _pair(kernel_size), _pair(stride or kernel_size)
-    x, same = padded_window(c, x, kernel, stride, _pair(padding), lowest=True)
-    return pool(c, "MAX_POOL_2D", x, kernel, stride, same)
-
-
-@lowers("aten::avg_pool2d", order=Order.LAST)
-def avg_pool2d(
-    c: Context,
-    x: Value,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-) -> Value | Placed:
-    kernel, stride, padding = _pair(kernel_size), _pair(stride or kernel_size), _pair(padding)
-    inside = all(
-        (o - 1) * s + k <= n + 2 * p for o, s, k, n, p in zip(c.out_shape[2:], stride, kernel, x.type.shape[1:3], padding, strict=True)
-    )
-    whole = divisor_override in (None, kernel[0] * kernel[1])
-    if whole and inside and (count_include_pad or not any(padding)):
-        # PyTorch counts its padding, SAME would not: the zeros must be real ones
-        return pool(c, "AVERAGE_POOL_2D", _zeros_around(c, x, kernel, stride, padding), kernel, stride, "VALID")
-    windows = [_windows(n, o, k, s, p) for n, o, k, s, p in zip(x.type.shape[1:3], c.out_shape[2:], kernel, stride, padding, strict=True)]
-    return averages(c, x, windows[0], windows[1], count_include_pad, divisor_override)
-
-
-def _zeros_around(c: Context, x: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Value:
-    behind = padding_behind(c, x, kernel, stride, padding)
-    return pad(c, x, [(0, 0), *zip(padding, behind, strict=True), (0, 0)]) if any(padding) or any(behind) else x
-
-
-@lowers("aten::adaptive_avg_pool2d", "aten::_adaptive_avg_pool2d", order=Order.LAST, ignores=("output_size",))
-def adaptive_avg_pool2d(c: Context, x: Value) -> Value | Placed:
-    """MEAN for one window, AVERAGE_POOL_2D for equal ones, else a matrix of averages."""
-    sizes, outs = x.type.shape[1:3], c.out_shape[2:4]
-    if outs == (1, 1):
-        return c.emit("MEAN", x, c.const([1, 2], "axes"), keep_dims=True)
-    if all(n % o == 0 for n, o in zip(sizes, outs, strict=True)):
-        kernel = (sizes[0] // outs[0], sizes[1] // outs[1])
-        return (
-            Placed(x, c.order)
-            if kernel == (1, 1) and c.out_type().quant == x.type.quant
-            else pool(c, "AVERAGE_POOL_2D", x, kernel, kernel, "VALID")
-        )
-    # PyTorch's windows: floor(i * n / o) to ceil((i + 1) * n / o)
-    windows = [[(i * n // o, -(-(i + 1) * n // o), 0) for i in range(o)] for n, o in zip(sizes, outs, strict=True)]
-    return averages(c, x, windows[0], windows[1], False, None)
-
-
-def pool(c: Context, op: str, x: Value, kernel: tuple[int, int], stride: tuple[int, int], padding: str) -> Value:
-    sizes: dict[str, Any] = {"filter_height": kernel[0], "filter_width": kernel[1], "stride_h": stride[0], "stride_w": stride[1]}
-    return c.emit(op, x, padding=padding, fused_activation_function="NONE", **sizes)
-
-
-Window = tuple[int, int, int]
-
-
-def _windows(size: int, out: int, kernel: int, stride: int, padding: int) -> list[Window]:
-    """(first, last + 1, padding elements that count) along one dimension."""
-    spans = [(i * stride - padding, min(i * stride - padding + kernel, size + padding)) for i in range(out)]
-    return [(max(a, 0), min(b, size), (b - a) - (min(b, size) - max(a, 0))) for a, b in spans]
-
-
-def averages(c: Context, x: Value, rows: Sequence[Window], columns: Sequence[Window], count_pad: bool, divisor: int | None) -> Placed:
-    """Windows of any shape, as a FULLY_CONNECTED over all pixels with weights 0 and 127 and a scale 1/(127 * count) for each window.
-
-    In integers this is exact: the products add up to the sum of the window, and the scale divides once.
-    """
-    n, h, w, channels = x.type.shape
-    cells = [(r, q) for r in rows for q in columns]
-    c.only(
-        len(cells) * h * w <= LARGEST_MATRIX,
-        "number of irregular windows",
-        f"{h}x{w} pixels to {len(rows)}x{len(columns)}",
-        "at most 4 M products",
-    )
-    matrix = np.zeros((len(cells), h, w), np.int8)
-    counts = np.empty(len(cells), np.float32)
-    for i, (r, q) in enumerate(cells):
-        matrix[i, r[0] : r[1], q[0] : q[1]] = 1
-        extra = count_pad * 1
-        counts[i] = divisor or (r[1] - r[0] + extra * r[2]) * (q[1] - q[0] + extra * q[2])
-    pixels = c.builder.arrange(Placed(x, c.order), plain(4))
-    flat = x.type.reshape((n * channels, h * w))
-    lines = c.emit_as(flat, "RESHAPE", pixels, c.const(list(flat.shape), "shape"), new_shape=list(flat.shape))
-    weight, bias = _averaging(c, matrix.reshape(len(cells), h * w), counts, x)
-    result = c.emit_as(
-        c.out_type().reshape((n * channels, len(cells))),
-        "FULLY_CONNECTED",
-        lines,
-        weight,
-        bias,
-        fused_activation_function="NONE",
-        keep_num_dims=False,
-    )
-    return Placed(c.emit("RESHAPE", result, c.const(list(c.out_shape), "shape"), order=plain(4), new_shape=list(c.out_shape)), plain(4))
-
-
-def _averaging(
-    c: Context, matrix: np.ndarray[tuple[int, ...], np.dtype[np.int8]], counts: np.ndarray[tuple[int, ...], np.dtype[np.float32]], x: Value
-) -> tuple[Value, Value]:
-    if x.type.quant is None:
-        return c.const((matrix / counts[:, None]).astype(np.float32), "averaging"), c.const(np.zeros(len(counts), np.float32), "zero")
-    # 127 and not 1: kernels that round the multiplier to fixed point lose least with a large accumulator
-    scale = (1 / (127 * counts.astype(np.float64))).astype(np.float32)
-    zeros = np.zeros(len(counts), np.int64)
-    bias = Quant((x.type.quant.scale[0] * scale).astype(np.float32), zeros, 0)
-    return c.const(matrix * np.int8(127), "averaging", Quant(scale, zeros, 0)), c.const(zeros.astype(np.int32), "zero", bias)
-
-
-def _pair(value: Sequence[int]) -> tuple[int, int]:
-    return (value[0], value[-1])

@@ -46,7 +46,7 @@ TOLD_BY_RESULT = {
 }  # fmt: skip
 
 # Arguments that a lowering gets as PyTorch's own tensors: they are written in the layout the operator wants, never transposed at run time.
-PARAMETERS = {"weight", "bias", "running_mean", "running_var", "packed_weight", "W", "B", "w"}
+PARAMETERS = {"weight", "bias", "running_mean", "running_var", "mean", "var", "packed_weight", "W", "B", "w"}
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
+
 from ..ir import Constant, DType, Node, Quant, Type, Value
 from .context import Context, Placed, plain, reshaped
 from .dynamic import grid_of, on_grid
@@ -78,6 +80,11 @@ rnn_tanh_step, rnn_relu_step = partial(_rnn_step, "TANH"), partial(_rnn_step, "R
 
 
 def fed_back(c: Context, layer: Layer, hidden: Value) -> Value:
+    """The hidden state's part of the gates; of a first state that is zero nothing is left but the bias."""
+    if hidden.data is not None and not hidden.array().any():
+        batch, bias = hidden.type.shape[0], layer.back.bias
+        data = Constant(lambda: bias.array()[np.newaxis].repeat(batch, 0))
+        return replace(bias, type=Type((batch, *bias.type.shape), DType.FLOAT32), data=data)
     return layer.back(c, layer.back.rounded(c, hidden))
 
 
@@ -136,7 +143,7 @@ def fused_lstm(
     def run(x: Value, layer: Layer, state: State, backward: bool) -> tuple[Value, State]:
         result = c.result(0, order) if layer is layers[-1] and not bidirectional else None
         made = sequence_lstm(c, in_reverse(x) if backward else x, layer, state, time == 0, result)
-        end = reshaped(c, part_as(c, made, time, steps - 1, 1), state[0].type.shape)
+        end = reshaped(c, part_as(c, made, time, steps - 1, 1), (1, *state[0].type.shape))
         return in_reverse(made) if backward else made, (end,)
 
     def in_reverse(x: Value) -> Value:
@@ -187,7 +194,7 @@ def first_states(c: Context, hx: Placed) -> Sequence[Value]:
 
 
 def last_states(c: Context, index: int, states: Sequence[Value]) -> Value:
-    """[batch, units] of each layer and direction -> [layers and directions, batch, units], result ``index`` of the call."""
+    """Of each layer and direction -> [layers and directions, batch, units], result ``index`` of the call."""
     shape = list(c.outs[index].shape)
     return c.emit_result(index, "RESHAPE", joined(c, states, axis=0), c.const(shape, "shape"), order=plain(3), new_shape=shape)
 

@@ -21,6 +21,7 @@ def identity(c: Context, x: Placed) -> Placed:
 
 
 @lowers("aten::view", "aten::reshape", "aten::_unsafe_view", order=Order.FREE, ignores=("size", "shape"))
+@lowers("aten::_reshape_alias", order=Order.FREE, ignores=("size", "stride"))
 @lowers("aten::flatten.using_ints", order=Order.FREE, ignores=("start_dim", "end_dim"))
 @lowers("aten::unsqueeze", "aten::squeeze.dim", "aten::squeeze.dims", "aten::squeeze", order=Order.FREE, ignores=("dim",))
 @lowers("aten::unflatten.int", order=Order.FREE, ignores=("dim", "sizes"))

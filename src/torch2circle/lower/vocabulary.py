@@ -24,7 +24,23 @@ NOT_COMPUTING = {
 # What computes, and is refused: why, and what to do instead.
 REFUSED: dict[str, str] = {
     "quantized::int4mm_packed_weight_cpu": "4-bit weights in groups: neither runtime has such a kernel",
-}
+    "quantized::dropout": "gives back its own argument, which is no call",
+    "aten::equal": "gives Python a truth value: a branch on data",
+    "aten::int_repr": "integers without a scale, for which the files have no type: dequantize instead",
+    "aten::grid_sampler_2d": "sampling at computed positions: neither runtime has it",
+    **dict.fromkeys(("_quantized::conv3d", "_quantized::conv3d_relu"), "declared by PyTorch, without a kernel"),
+    "sparse::qlinear_relu_dynamic": "declared by PyTorch, without a kernel that works",
+    **dict.fromkeys(
+        (
+            "onednn::qadd.tensor", "onednn::qadd_relu.tensor", "onednn::qmul.tensor", "onednn::qbatch_norm2d",
+            "onednn::qconv_pointwise", "onednn::qconv_pointwise.tensor", "onednn::qconv1d_pointwise", "onednn::qconv3d_pointwise",
+            "onednn::qconv2d_pointwise", "onednn::qconv2d_pointwise.tensor", "onednn::qconv2d_pointwise.binary",
+            "onednn::qconv2d_pointwise.binary_tensor", "onednn::qlinear_pointwise", "onednn::qlinear_pointwise.tensor",
+            "onednn::qlinear_pointwise.binary", "onednn::qlinear_pointwise.binary_tensor",
+        ),
+        "made by PyTorch's inductor, on integers whose scale is an argument: export the model before it is compiled",
+    ),
+}  # fmt: skip
 
 
 def quantized_operators() -> list[str]:

@@ -3,15 +3,16 @@
 from collections import Counter
 
 from ..ir import Graph
-from . import fuse, layout
+from . import fold, fuse, layout
 from .engine import Rule, rewrite, rule
+from .share import share
 
 RULES: list[Rule] = [*layout.RULES, *fuse.RULES]
 
 
 def optimize(graph: Graph, fired: Counter[str] | None = None) -> Graph:
     """The same numbers with fewer operators."""
-    return rewrite(graph, RULES, fired)
+    return rewrite(graph, [*RULES, *fold.RULES], fired)
 
 
-__all__ = ["RULES", "Rule", "optimize", "rewrite", "rule"]
+__all__ = ["RULES", "Rule", "optimize", "rewrite", "rule", "share"]

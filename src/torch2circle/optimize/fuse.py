@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..ir import Array, Node, Value
-from .engine import Replacement, rule
+from .engine import Replacement, emit, rule
 from .layout import operand
 
-ACTIVATIONS = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0)}
+ACTIVATIONS = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
 FUSING = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "ADD", "SUB", "MUL")
 
 
@@ -30,8 +30,7 @@ def _drop_activation(node: Node) -> Replacement:
     return x if x.type == node.out.type and represents(x, *ACTIVATIONS[node.op]) else None
 
 
-drop_relu = rule("RELU", why="the integers of the operand hold no negative number")(_drop_activation)
-drop_relu6 = rule("RELU6", why="the integers of the operand hold only 0 to 6")(_drop_activation)
+drop_activation = [rule(op, why="the integers of the operand hold nothing outside its bounds")(_drop_activation) for op in ACTIVATIONS]
 
 
 def _fuse_activation(node: Node, producer: Node) -> Replacement:
@@ -41,8 +40,7 @@ def _fuse_activation(node: Node, producer: Node) -> Replacement:
     return producer.rebuilt(attrs={**producer.attrs, "fused_activation_function": node.op}, outputs=(replace(node.out, origin=None),)).out
 
 
-fuse_relu = rule("RELU", "*", why="the producer clamps for nothing")(_fuse_activation)
-fuse_relu6 = rule("RELU6", "*", why="the producer clamps for nothing")(_fuse_activation)
+fuse_activation = [rule(op, "*", why="the producer clamps for nothing")(_fuse_activation) for op in ACTIVATIONS]
 
 
 @rule("MUL", "*", why="a factor a channel is part of the weights")
@@ -88,14 +86,16 @@ def _per_channel(node: Node, producer: Node) -> Array | None:
     if producer.attrs["fused_activation_function"] != "NONE" or not producer.out.type.dtype.is_float or producer.out.type != node.out.type:
         return None
     last = constant.type.shape[-1:] == (channels,) and constant.type.size == channels
-    if not (last or constant.type.size == 1) or any(operand(producer, i).data is None for i in (1, 2)):
+    stored = [v is not None and v.data is not None and v.type.dtype.is_float for v in producer.inputs[1:3]]
+    if not (last or constant.type.size == 1) or not all(stored):
         return None
     return np.broadcast_to(constant.array().reshape(-1), (channels,)).astype(np.float64)
 
 
-@rule("QUANTIZE", "DEQUANTIZE", why="the same integers come out again")
-def drop_round_trip(node: Node, inner: Node) -> Replacement:
-    return operand(inner) if operand(inner).type == node.out.type else None
+@rule("QUANTIZE", why="the same integers come out again, whoever else reads the floats")
+def drop_round_trip(node: Node) -> Replacement:
+    inner = operand(node).node
+    return operand(inner) if inner and inner.op == "DEQUANTIZE" and operand(inner).type == node.out.type else None
 
 
 @rule("QUANTIZE", why="the integers are the same")
@@ -103,4 +103,15 @@ def drop_identity_quantize(node: Node) -> Replacement:
     return operand(node) if operand(node).type == node.out.type else None
 
 
-RULES = [drop_relu, drop_relu6, fuse_relu, fuse_relu6, fold_factor, fold_offset, drop_round_trip, drop_identity_quantize]
+def _compare_integers(node: Node) -> Replacement:
+    """Scales are positive: of one scale and zero point, the integers are in the order of the numbers they stand for."""
+    x, y = (v.node.inputs[0] if v is not None and v.node is not None and v.node.op == "DEQUANTIZE" else None for v in node.inputs)
+    if x is None or y is None or x.type.quant != y.type.quant or x.type.dtype is not y.type.dtype:
+        return None
+    return emit(node.op, node.out.type, x, y, like=node)
+
+
+COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
+compare_integers = [rule(op, why="integers of one scale compare as the numbers do")(_compare_integers) for op in COMPARISONS]
+
+RULES = [*drop_activation, *fuse_activation, fold_factor, fold_offset, drop_round_trip, drop_identity_quantize, *compare_integers]

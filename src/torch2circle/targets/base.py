@@ -17,7 +17,7 @@ from ..arithmetic import moved_by_128
 from ..errors import TargetError
 from ..ir import DType, Finding, Graph, Node, Value
 from ..optimize import RULES as CLEANING
-from ..optimize import Rule, rewrite
+from ..optimize import Rule, rewrite, share
 from ..optimize.engine import emit
 from ..optimize.layout import const
 from ..spec import OPS, scheme
@@ -89,7 +89,7 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
 
 def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
     """The graph in the target's convention, with all that its rules can do, whether or not the runtime executes it then."""
-    return rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
+    return share(rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired))
 
 
 def with_outputs_apart(graph: Graph) -> Graph:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..ir import DType
+from ..optimize.fuse import ACTIVATIONS
 from .base import Target, measured
-from .rules import islands, moves, pools, recurrent, weighted
+from .rules import hybrid, islands, moves, pools, recurrent, resizing, substitutes, weighted
 
 _BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"))
 
 LITERT = replace(
     _BARE,
     rules=[
-        *(weighted.affine_weight_in_uint8(op) for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")),
+        *hybrid.stored_weights(_BARE.runs),
+        *map(weighted.affine_weight_in_uint8, weighted.OPERATORS),
+        *map(weighted.affine_channels_in_parts, weighted.OPERATORS),
         *moves.move_then_requantize,
         moves.requantize_before_joining,
         moves.requantize_through_float,
         pools.average_pool_as_depthwise,
+        resizing.bilinear_of_integers_in_float,
         recurrent.states_in_variables,
         recurrent.stored_sequence_weights(_BARE.runs),
         *islands.island(_BARE.runs, islands.ISLANDS),
+        *(substitutes.clamp_as_extremes(op, DType.INT8, why="XNNPACK runs these, and not the clamp on integers") for op in ACTIVATIONS),
     ],
 )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from ..ir import DType
 from ..spec import OPS
 from .base import Target
-from .rules import islands, moves, tables, weighted
+from .rules import hybrid, islands, moves, substitutes, tables, weighted
 
 _FORMS = ("f32", "u8", "u8/u8pc", "u8/u8pt", "f32+computed", "u8/u8pt+computed", "i32", "bool")
 _CHANGES = ("f32->u8", "u8->f32", "i8->u8", "u8->i8", "u8->i32", "f32->i32", "u8->bool", "f32->bool", "i32->bool")
@@ -26,12 +26,14 @@ _BARE = Target("one", "CIR0", ".circle", None, DType.UINT8, _TABLE)
 ONE = replace(
     _BARE,
     rules=[
+        *hybrid.stored_weights(_BARE.runs),
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,
         *moves.move_then_requantize,
         moves.requantize_before_joining,
-        *map(tables.lookup, ("QUANTIZE", "HARD_SWISH")),
+        *tables.lookups(_BARE.runs),
+        tables.table_of_table,
         *islands.island(_BARE.runs, islands.ISLANDS),
-        islands.hard_swish_as_products,
+        substitutes.hard_swish_as_products,
     ],
 )

@@ -1,4 +1,4 @@
-"""Means and pools in the forms that a runtime gets right."""
+"""Pools in the forms that a runtime gets right."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ import numpy as np
 
 from ...ir import Constant, DType, Node, Quant, Type, Value
 from ...optimize.engine import Replacement, emit, rule
-from ...optimize.layout import operand, reshape
-
-
-@rule("MEAN", why="the runtime drops dimensions of rank 4 only if they are the rows and columns of an NHWC image")
-def mean_then_reshape(node: Node) -> Replacement:
-    x, axes = operand(node), operand(node, 1)
-    gone = set(axes.array().tolist())
-    if node.attrs["keep_dims"] or x.type.rank != 4 or gone == {1, 2}:
-        return None
-    shape = tuple(1 if axis in gone else size for axis, size in enumerate(x.type.shape))
-    return reshape(emit("MEAN", node.out.type.reshape(shape), x, axes, like=node, keep_dims=True), node.out.type.shape, node)
+from ...optimize.layout import operand
 
 
 @rule(

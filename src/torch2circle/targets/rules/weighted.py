@@ -13,6 +13,8 @@ from ...optimize.engine import Replacement, Rule, emit, rule
 from ...optimize.layout import const, operand, reshape, transpose
 from ...spec import OPS
 
+OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+
 
 @rule("FULLY_CONNECTED", why="the runtime uses the first of the per-channel scales for all; its 1x1 convolution does not")
 def per_channel_linear_as_conv(node: Node) -> Replacement:
@@ -156,6 +158,86 @@ def _apart(x: Value, strides: tuple[int, int], node: Node) -> Value:
     if sh > 1:
         x = transpose(reshape(x, (n * h, w, sh, channels // sh), node), [0, 2, 1, 3], node)
     return reshape(x, shape, node)
+
+
+def affine_channels_in_parts(op: str) -> Rule:
+    """Weights with a zero point for each channel, which need up to nine bits without it: the sum of two or three in eight bits.
+
+    The operand is repeated for them, in its channels, or in its rows if each group of channels has a kernel of its own. So the products
+    are PyTorch's, and their sum is rounded once.
+    """
+
+    @rule(
+        op, why="kernels want one zero point for all channels; a weight of several parts, on an operand repeated as often, needs no other"
+    )
+    def in_parts(node: Node) -> Replacement:
+        x, weight = operand(node, OPS[op].data), operand(node, 1)
+        quant = weight.type.quant
+        if weight.data is None or x.type.quant is None or quant is None or quant.axis is None:
+            return None
+        middle = Quant(quant.scale, np.full_like(quant.zero_point, 128 if weight.type.dtype is DType.UINT8 else 0), quant.axis)
+        if quant == middle:
+            return None
+        centred = _centred(weight)
+        count = max(1, -(-int(np.abs(centred.load()).max(initial=0)) // 127))
+        grouped = op == "DEPTHWISE_CONV_2D" or weight.type.shape[-1] != x.type.shape[-1]
+        parts = centred.map(
+            lambda w: np.stack([(w + i) // count + middle.zero_point[0] for i in range(count)]).astype(weight.type.dtype.numpy)
+        )
+        if count > 1 and grouped:
+            return _parts_in_rows(node, parts, count, middle)
+        repeated = x
+        if count > 1:
+            wide = x.type.reshape((*x.type.shape[:-1], count * x.type.shape[-1]))
+            repeated = emit("CONCATENATION", wide, *[x] * count, like=node, axis=x.type.rank - 1, fused_activation_function="NONE")
+        shape = (*weight.type.shape[:-1], count * weight.type.shape[-1])
+        joined = replace(weight, type=Type(shape, weight.type.dtype, middle), data=parts.map(lambda p: np.concatenate(list(p), -1)))
+        new = {x: repeated, weight: joined}
+        return node.rebuilt(inputs=[v and new.get(v, v) for v in node.inputs], outputs=(replace(node.out, origin=None),)).out
+
+    return in_parts
+
+
+def _centred(weight: Value) -> Constant:
+    """The integers without their zero points."""
+    quant = weight.type.quant
+    assert weight.data is not None and quant is not None and quant.axis is not None
+    shape = [1] * weight.type.rank
+    shape[quant.axis] = -1
+    zero_points = quant.zero_point.astype(np.int16).reshape(shape)
+    return weight.data.map(lambda q: q.astype(np.int16) - zero_points)
+
+
+def _parts_in_rows(node: Node, parts: Constant, count: int, quant: Quant) -> Value:
+    """Each row of the operand ``count`` times, and the rows of the parts in turn; dilated ones with rows of zeros between."""
+    x, weight, bias = operand(node), operand(node, 1), operand(node, 2)
+    outs, kernel, gaps = node.out.type.shape[1:3], weight.type.shape[1:3], node.attrs["dilation_h_factor"]
+    strides, dilations = (node.attrs["stride_h"], node.attrs["stride_w"]), (gaps, node.attrs["dilation_w_factor"])
+    if node.attrs["padding"] == "SAME":
+        facts = zip(x.type.shape[1:3], outs, strides, kernel, dilations, strict=True)
+        total = [max((out - 1) * s + (k - 1) * d + 1 - size, 0) for size, out, s, k, d in facts]
+        x = _padded(x, [(0, 0), *((n // 2, n - n // 2) for n in total), (0, 0)], node)
+    n, h, w, channels = x.type.shape
+    lines = reshape(x, (n * h, w * channels), node)
+    wide = emit(
+        "CONCATENATION",
+        x.type.reshape((n * h, count * w * channels)),
+        *[lines] * count,
+        like=node,
+        axis=1,
+        fused_activation_function="NONE",
+    )
+    first, rows, *rest = weight.type.shape
+    tall = (first, (rows - 1) * gaps + 1, count, *rest)
+
+    def in_turn(p: Array) -> Array:
+        full = np.full(tall, quant.zero_point[0], p.dtype)
+        full[:, ::gaps] = np.moveaxis(p, 0, 2)
+        return full.reshape(first, -1, *rest)
+
+    joined = replace(weight, type=Type((first, tall[1] * count, *rest), weight.type.dtype, quant), data=parts.map(in_turn))
+    attrs = {**node.attrs, "padding": "VALID", "stride_h": strides[0] * count, "dilation_h_factor": 1}
+    return emit(node.op, node.out.type, reshape(wide, (n, h * count, w, channels), node), joined, bias, like=node, **attrs)
 
 
 def affine_weight_in_uint8(op: str) -> Rule:

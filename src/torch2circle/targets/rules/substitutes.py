@@ -1,0 +1,158 @@
+"""Operators that a runtime lacks, made of those that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...arithmetic import quantized
+from ...ir import Constant, DType, Node, Type, Value
+from ...optimize.engine import Replacement, Rule, emit, rule
+from ...optimize.fuse import ACTIVATIONS
+from ...optimize.layout import operand, reshape
+from .common import float_type, present
+
+NONE = {"fused_activation_function": "NONE"}
+INTEGERS = (DType.INT32, DType.INT64)
+
+
+@rule("HARD_SWISH", why="the runtime has no HARD_SWISH: x * relu6(x + 3) / 6")
+def hard_swish_as_products(node: Node) -> Replacement:
+    x = operand(node)
+    if not x.type.dtype.is_float:
+        return None
+    gate = _float(node, "ADD", x, _number(node, 3.0), fused_activation_function="RELU6")
+    return _float(node, "MUL", _float(node, "MUL", x, gate, **NONE), _number(node, 1 / 6), **NONE)
+
+
+@rule("PRELU", why="the runtime has no PRELU: max(x, 0) + slope * min(x, 0)")
+def prelu_as_sum(node: Node) -> Replacement:
+    x, slope = operand(node), operand(node, 1)
+    if not x.type.dtype.is_float:
+        return None
+    below = _float(node, "MUL", _float(node, "MINIMUM", x, _number(node, 0.0)), slope, **NONE)
+    return _float(node, "ADD", _float(node, "RELU", x), below, **NONE)
+
+
+@rule("CEIL", why="the runtime has no CEIL, but FLOOR")
+def ceil_as_floor(node: Node) -> Replacement:
+    return _float(node, "NEG", _float(node, "FLOOR", _float(node, "NEG", operand(node))))
+
+
+@rule("SIGN", why="the runtime has no SIGN, but comparisons")
+def sign_as_comparisons(node: Node) -> Replacement:
+    x = operand(node)
+    if not x.type.dtype.is_float:
+        return None
+    above, below = (emit(op, replace(x.type, dtype=DType.BOOL), x, _number(node, 0.0), like=node) for op in ("GREATER", "LESS"))
+    one, other = (_float(node, "CAST", v, in_data_type="BOOL", out_data_type="FLOAT32") for v in (above, below))
+    return _float(node, "SUB", one, other, **NONE)
+
+
+@rule("SELECT_V2", why="the runtime chooses among floats only: y + (x - y) * which")
+def select_as_sum(node: Node) -> Replacement:
+    which, x, y = map(present, node.inputs)
+    if x.type.dtype not in INTEGERS:
+        return None
+    factor = emit("CAST", replace(x.type, shape=which.type.shape), which, like=node, in_data_type="BOOL", out_data_type=x.type.dtype.name)
+    apart = emit("SUB", replace(x.type, shape=np.broadcast_shapes(x.type.shape, y.type.shape)), x, y, like=node, **NONE)
+    return emit("ADD", node.out.type, y, emit("MUL", node.out.type, apart, factor, like=node, **NONE), like=node, **NONE)
+
+
+def extreme_as_choice(op: str, comparison: str) -> Rule:
+    """MAXIMUM or MINIMUM of integers."""
+
+    @rule(op, why="the runtime compares integers, but does not give the larger or smaller one")
+    def choice(node: Node) -> Replacement:
+        x, y = operand(node), operand(node, 1)
+        if x.type.dtype not in INTEGERS:
+            return None
+        which = emit(comparison, replace(node.out.type, dtype=DType.BOOL), x, y, like=node)
+        return emit("SELECT_V2", node.out.type, which, x, y, like=node)
+
+    return choice
+
+
+@rule("ABS", why="the runtime has no ABS of integers")
+def abs_as_extreme(node: Node) -> Replacement:
+    x = operand(node)
+    return emit("MAXIMUM", x.type, x, emit("NEG", x.type, x, like=node), like=node) if x.type.dtype in INTEGERS else None
+
+
+@rule("FLOOR_MOD", why="the runtime has no FLOOR_MOD of int32, but FLOOR_DIV")
+def remainder_by_division(node: Node) -> Replacement:
+    x, y = operand(node), operand(node, 1)
+    if x.type.dtype is not DType.INT32:
+        return None
+    whole = emit("MUL", node.out.type, emit("FLOOR_DIV", node.out.type, x, y, like=node), y, like=node, **NONE)
+    return emit("SUB", node.out.type, x, whole, like=node, **NONE)
+
+
+# Operators on elements whose kernels may count to four dimensions only.
+BROADCASTING = (
+    "MAXIMUM", "MINIMUM", "FLOOR_DIV", "FLOOR_MOD", "SQUARED_DIFFERENCE", "EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS",
+    "LESS_EQUAL", "LOGICAL_AND", "LOGICAL_OR", "SELECT_V2",
+)  # fmt: skip
+
+
+def in_fewer_dimensions(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:
+    """Neighbouring dimensions that all operands have, or the same ones lack, are one."""
+
+    def merged(node: Node) -> Replacement:
+        out = node.out.type
+        if runs(node) or out.rank <= 4:
+            return None
+        inputs = list(map(present, node.inputs))
+        shapes = [(*(1,) * (out.rank - v.type.rank), *v.type.shape) for v in inputs]
+        groups: list[list[int]] = []
+        for axis in (a for a in range(out.rank) if out.shape[a] != 1):
+            alike = groups and all((s[axis] == 1) == (s[groups[-1][0]] == 1) for s in shapes)
+            groups[-1].append(axis) if alike else groups.append([axis])
+        if len(groups) > 4:
+            return None
+        few = [tuple(int(np.prod([s[axis] for axis in group])) for group in groups) for s in shapes]
+        narrow = [_reshaped(node, v, shape) for v, shape in zip(inputs, few, strict=True)]
+        result = emit(node.op, out.reshape(np.broadcast_shapes(*few)), *narrow, like=node, **node.attrs)
+        return reshape(result, out.shape, node)
+
+    return [rule(op, why="the runtime is wrong, or refuses, above four dimensions")(merged) for op in ops]
+
+
+def _reshaped(node: Node, value: Value, shape: tuple[int, ...]) -> Value:
+    if value.data is None:
+        return reshape(value, shape, node)
+    return replace(value, type=value.type.reshape(shape), data=value.data.map(lambda array: array.reshape(shape)))
+
+
+def _number(node: Node, value: float) -> Value:
+    return Value(Type((), DType.FLOAT32), f"{node.out.name}.number", data=Constant.of(np.array(value, np.float32)))
+
+
+def _float(node: Node, op: str, *inputs: Value, **attrs: Any) -> Value:
+    """A float operator with a result of the shape of the node's."""
+    return emit(op, float_type(node.out.type), *inputs, like=node, **attrs)
+
+
+def clamp_as_extremes(op: str, *dtypes: DType, why: str) -> Rule:
+    """A clamp to constant bounds as MAXIMUM and MINIMUM, for integers of one scale or floats."""
+
+    @rule(op, why=why)
+    def extremes(node: Node) -> Replacement:
+        x = operand(node)
+        if x.type.dtype not in dtypes or x.type != node.out.type:
+            return None
+        for extreme, bound in zip(("MAXIMUM", "MINIMUM"), ACTIVATIONS[op], strict=True):
+            if np.isfinite(bound):
+                x = emit(extreme, x.type, x, _bound(node, bound), like=node)
+        return x
+
+    return extremes
+
+
+def _bound(node: Node, bound: float) -> Value:
+    type_ = replace(node.out.type, shape=())
+    array = np.array(bound, np.float32) if type_.quant is None else quantized(np.array(bound), type_)
+    return Value(type_, f"{node.out.name}.bound", data=Constant.of(np.asarray(array)))

@@ -36,14 +36,15 @@ def sparse_linear(c: Context, x: Value, W_prepack: Any, act: str) -> Value:
 @lowers("quantized::linear_leaky_relu", order=Order.PLAIN, ignores=SCALES)
 def linear_leaky_relu(c: Context, x: Value, W_prepack: Any, negative_slope: float) -> Value:
     """The larger one of the layer and of the layer with ``negative_slope`` times its weights, both in the steps of the result."""
-    c.only(0 < negative_slope <= 1, "negative_slope", negative_slope, "more than 0, at most 1")
+    c.only(negative_slope > 0, "negative_slope", negative_slope, "more than 0")
     weights = Weights.packed(W_prepack, c.where)
 
     def leaky(factor: float) -> Callable[[Tensor], Tensor]:
         return lambda real: F.leaky_relu(real / factor, negative_slope)
 
     flatter = _times(weights, negative_slope)
-    return c.emit("MAXIMUM", connected(c, x, weights, behind=leaky(1)), connected(c, x, flatter, behind=leaky(negative_slope)))
+    larger = "MAXIMUM" if negative_slope <= 1 else "MINIMUM"
+    return c.emit(larger, connected(c, x, weights, behind=leaky(1)), connected(c, x, flatter, behind=leaky(negative_slope)))
 
 
 def _times(weights: Weights, factor: float) -> Weights:

@@ -20,6 +20,7 @@ ONERT = replace(
         weighted.grouped_conv_as_many,
         weighted.transposed_conv_as_conv,
         *map(weighted.affine_channels_in_parts, weighted.OPERATORS),
+        *map(weighted.affine_channels_in_parts, weighted.OPERATORS),
         *reductions.fewer_dimensions,
         resizing.nearest_as_gathers,
         resizing.bilinear_of_integers_in_float,

@@ -265,7 +265,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written and op != "aten::detach_":
             return self.write(func, op, bound, written, run)
-        if any(id(t) in self.number for t in tensors) and (made_of := self.decomposition(func, op)):
+        if any(id(t) in self.number for t in tensors) and (made_of := self.decomposition(func, op, tensors)):
             with self:
                 return made_of(*args, **(kwargs or {}))
         result = self.deterministic(op, bound, run) if torch.Tag.nondeterministic_seeded in func.tags else run()
@@ -278,15 +278,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.alive.append(result)
         return result
 
-    def decomposition(self, func: Any, op: str) -> Callable[..., Any] | None:
-        """What computes an operator that is not recorded whole: its composite kernel, or PyTorch's own decomposition into its core."""
+    def decomposition(self, func: Any, op: str, tensors: Sequence[Tensor]) -> Callable[..., Any] | None:
+        """What computes an operator that is not recorded whole: its composite kernel, or PyTorch's own decomposition into its core.
+
+        The latter knows no quantized tensors.
+        """
         if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS:
             return None
         if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             return cast("Callable[..., Any]", func.decompose)
         if op in UNFUSED:
             return UNFUSED[op]
-        table = _core_decompositions()
+        table = {} if any(tensor.is_quantized for tensor in tensors) else _core_decompositions()
         return table[func] if func in table else None  # noqa: SIM401  # its get() looks elsewhere
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

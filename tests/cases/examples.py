@@ -162,7 +162,7 @@ SEQUENCES: dict[str, Callable[[], Made]] = {
 
 # How PyTorch quantizes them: a converted module, or an operator on quantized tensors.
 EAGER = ("BatchNorm2d", "Conv2d", "Conv2d.dilated", "Conv2d.depthwise", "Conv2d.padding", "Conv2d.yuv_to_rgb", "ELU", "InstanceNorm2d",
-         "LeakyReLU", "Linear", "PReLU.conv2d", "AdaptiveAvgPool2d", "ReLU6", "Sigmoid", "Tanh")  # fmt: skip
+         "LeakyReLU", "Linear", "AdaptiveAvgPool2d", "ReLU6", "Sigmoid", "Tanh")  # fmt: skip
 ON_INTEGERS = ("AvgPool2d", "MaxPool2d", "ConstantPad2d", "Flatten", "PixelShuffle", "ReLU", "UpsamplingNearest2d", "clamp", "interpolate",
                "min.dim", "permute", "reshape", "slice", "split", "split.sizes", "squeeze", "strided_slice", "BatchToSpaceND",
                "SpaceToDepth")  # fmt: skip

@@ -12,6 +12,8 @@ from torch.ao.quantization import MinMaxObserver
 from .arithmetic import ONE, positive
 from .making import EXACT, FLOAT, NCHW, PAIR, SWISH, WEIGHTED, Case, Made, Near, Q, Seq, eager, floating, ints
 
+S8 = torch.qint8
+
 LEAKY = Near(1, 0.9, "XNNPACK multiplies what is below zero by a slope in 8-bit fixed point", ("litert",))
 CLAMPED = Near(0.1, 1, f"{FLOAT.reason}, here that of the clamped sums")
 ONE_IN_INTEGERS = Near(1, 0.95, "PyTorch multiplies what is above zero by 1 as the integers of the slopes hold it")
@@ -73,7 +75,7 @@ CASES = [
     *both(lambda a, low: F.gelu(a), "gelu"),
     Case("gelu.tanh", lambda: ints(lambda a: F.gelu(a, approximate="tanh"), ONE)),
     Case("prelu", lambda: ints(lambda a: Q.prelu(a, slopes(1, 1.275), 0.0207111, 50), ONE), PRELU),
-    Case("prelu.int8", lambda: ints(lambda a: Q.prelu(a, slopes(1, 1.275, dtype=torch.qint8), 0.0207111, -78), ONE, torch.qint8), PRELU),
+    Case("prelu.int8", lambda: ints(lambda a: Q.prelu(a, slopes(1, 1.275, dtype=S8), 0.0207111, -78), ONE, dtype=S8), PRELU),
     Case("prelu.channels", lambda: ints(lambda a: Q.prelu(a, slopes(5, -0.255, 1.02), 0.0207111, 50), ONE), PRELU),
     Case("prelu.permuted", lambda: ints(lambda a: Q.prelu(a, slopes(5, 0.1), 0.0207111, 50).permute(0, 2, 3, 1), ONE), PRELU),
     Case("prelu.module", lambda: eager(nn.PReLU(5), ONE, weight=MinMaxObserver.with_args(dtype=torch.quint8)), ONE_IN_INTEGERS),
@@ -166,7 +168,6 @@ CASES = [
     Case("float.softmax_rank1", lambda: floating(nn.Softmax(0), (17,)), FLOAT),
     Case("float.softmax_rank5", lambda: floating(nn.Softmax(2), (2, 3, 5, 4, 6)), FLOAT),
     Case("float.softmax_channels_behind_conv", lambda: floating(Seq(nn.Conv2d(3, 5, 3), nn.Softmax(1)), NCHW), FLOAT),
-    Case("float.softmax_no_dim", lambda: floating(nn.Softmax(), (3, 7)), FLOAT),
     Case("float.softmax_of_integers", lambda: floating(lambda a: F.softmax(a.long(), 1, dtype=torch.float32), (3, 7)), FLOAT),
     Case("float._softmax", lambda: floating(lambda a: torch._softmax(a, 1, False), (31, 17)), FLOAT),
     Case("float.softmin", lambda: floating(nn.Softmin(-1), (31, 17)), FLOAT),

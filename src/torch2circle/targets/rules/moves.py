@@ -8,7 +8,7 @@ import numpy as np
 
 from ...ir import Node, Value
 from ...optimize.engine import Replacement, Rule, emit, rule
-from ...optimize.layout import const, operand
+from ...optimize.layout import const, operand, reshape
 from ...spec import OPS, scheme
 from .common import EIGHT_BIT, float_type, present
 
@@ -60,3 +60,23 @@ def strided_slice_as_gather(node: Node) -> Replacement:
     axis = strided[0]
     index = const(f"{node.out.name}.index", np.arange(begins[axis], ends[axis], steps[axis]))
     return emit("GATHER", node.out.type, x, index, like=node, axis=axis, batch_dims=0)
+
+
+@rule("PAD", why="the runtime pads at most four dimensions; neighbours that are not padded are one")
+def pad_in_fewer_dimensions(node: Node) -> Replacement:
+    x, amounts = operand(node), operand(node, 1).array()
+    if x.type.rank <= 4:
+        return None
+    sizes: list[int] = []
+    around: list[list[int]] = []
+    for size, (front, behind) in zip(x.type.shape, amounts.tolist(), strict=True):
+        if sizes and not (front or behind or any(around[-1])):
+            sizes[-1] *= size
+        else:
+            sizes.append(size)
+            around.append([front, behind])
+    if len(sizes) > 4:
+        return None
+    shape = [size + front + behind for size, (front, behind) in zip(sizes, around, strict=True)]
+    padded = emit("PAD", node.out.type.reshape(shape), reshape(x, tuple(sizes), node), const(f"{node.out.name}.paddings", around), like=node)
+    return reshape(padded, node.out.type.shape, node)

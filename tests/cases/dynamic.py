@@ -19,7 +19,10 @@ ON_GRID = Near(1, 0.99, "a sum of float products, where PyTorch adds up integers
 INTERNAL, SPARSE, ONEDNN = torch.ops._quantized, torch.ops.sparse, torch.ops.onednn
 
 
-def each(name: str, make: Callable[[], Made], exact: Near = FLOAT, modes: tuple[str, ...] = ("hybrid", "dequantize", "exact")) -> list[Case]:
+MODES = ("hybrid", "dequantize", "exact")
+
+
+def each(name: str, make: Callable[[], Made], exact: Near = FLOAT, modes: tuple[str, ...] = MODES) -> list[Case]:
     """A case for each choice of ``dynamic``; ``exact`` is for that one."""
     return [Case(f"{name}.{mode}", make, exact if mode == "exact" else HYBRID, {"dynamic": mode}) for mode in modes]
 
@@ -116,7 +119,8 @@ CASES = [
     *each("dynamic.conv2d_qnnpack", lambda: conv("conv2d", (5, 4, 3, 2), IMAGE, *SLIDING, axis=None, engine="qnnpack"), ON_GRID),
     *each("dynamic.conv2d_grouped", lambda: conv("conv2d", (6, 2, 3, 2), IMAGE, [1, 1], [1, 0], [1, 1], 2), ON_GRID),
     *each("dynamic.conv2d_depthwise", lambda: conv("conv2d", (4, 1, 3, 2), IMAGE, [1, 2], [1, 0], [1, 1], 4), ON_GRID),
-    *each("dynamic.conv2d_depthwise_per_tensor", lambda: conv("conv2d", (4, 1, 3, 2), IMAGE, [1, 1], [1, 0], [1, 1], 4, axis=None), ON_GRID),
+    *each("dynamic.conv2d_depthwise_per_tensor", lambda: conv(
+        "conv2d", (4, 1, 3, 2), IMAGE, [1, 1], [1, 0], [1, 1], 4, axis=None), ON_GRID),
     *each("dynamic.transposed1d", lambda: conv("conv_transpose1d", (4, 5, 3), LINE, [2], [1], [1], [1], 1, axis=None, units=5), ON_GRID),
     *each("dynamic.transposed2d", lambda: conv("conv_transpose2d", (4, 5, 3, 2), IMAGE, *SPREAD, axis=None, units=5), ON_GRID),
     *each("dynamic.transposed3d", lambda: conv(

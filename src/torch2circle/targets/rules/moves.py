@@ -78,5 +78,6 @@ def pad_in_fewer_dimensions(node: Node) -> Replacement:
     if len(sizes) > 4:
         return None
     shape = [size + front + behind for size, (front, behind) in zip(sizes, around, strict=True)]
-    padded = emit("PAD", node.out.type.reshape(shape), reshape(x, tuple(sizes), node), const(f"{node.out.name}.paddings", around), like=node)
+    paddings = const(f"{node.out.name}.paddings", around)
+    padded = emit("PAD", node.out.type.reshape(shape), reshape(x, tuple(sizes), node), paddings, like=node)
     return reshape(padded, node.out.type.shape, node)

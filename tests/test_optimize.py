@@ -14,7 +14,7 @@ from cases import CASES
 from evaluate import evaluate
 from torch2circle.errors import Bug
 from torch2circle.ir import Constant, DType, Graph, Node, Origin, Quant, Type, Value
-from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule
+from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule, share
 from torch2circle.optimize.engine import emit
 from torch2circle.targets import TARGETS, legalize
 from torch2circle.targets.rules import islands, moves, pools, substitutes, tables, weighted
@@ -643,6 +643,30 @@ def test_graphs_of_targets_are_settled() -> None:
             fired = Counter[str]()
             rewrite(exported.for_target(name), [*RULES, *TARGETS[name].rules], fired)
             assert not fired, f"{case.id} for {name}"
+
+
+def test_equal_operators_are_computed_once() -> None:
+    x = IN_I8()
+    halves = [node("MUL", Type(x.type.shape, F32), dequantized(x), number(factor, F32), **NONE) for factor in (0.5, 0.5, 0.25)]
+    before = graph(*halves, node("ADD", halves[0], halves[0], halves[1], **NONE))
+    after = share(before)
+    assert [n.op for n in after.nodes()] == ["DEQUANTIZE", "MUL", "MUL", "ADD"]
+    assert after.outputs[0] is after.outputs[1] is not after.outputs[2]
+    same(before, after)
+
+
+def test_equal_operators_stay_apart_if_a_recorded_tensor_would_be_lost() -> None:
+    x = image(2, 3)
+    recorded = Node.make("TANH", (x,), (Value(x.type, "recorded", origin=Origin(5, (0, 1))),)).out
+    bare = node("TANH", x, x)
+    assert len(share(graph(bare, recorded)).nodes()) == 2
+    (once,) = share(graph(recorded, bare)).nodes()
+    assert once.out.origin == Origin(5, (0, 1))
+
+
+def test_states_stay_apart() -> None:
+    x, states = image(2, 3), [Value(Type((2, 3), F32), f"state{i}", variable=True) for i in range(2)]
+    assert len(share(graph(*(node("ADD", x, x, state, **NONE) for state in (states[0], states[0])))).nodes()) == 2
 
 
 def test_optimizing_changes_no_number() -> None:

@@ -23,6 +23,7 @@ from . import (
     ranking,
     recurrent,
     reduce,
+    reference,
     resize,
     transposed,
     unary,
@@ -53,6 +54,7 @@ FAMILIES = {
     "indexing": indexing.CASES,
     "matmul": matmul.CASES,
     "dynamic": dynamic.CASES,
+    "reference": reference.CASES,
     "edges": edges.CASES,
     "examples": examples.CASES,
 }

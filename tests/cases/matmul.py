@@ -55,6 +55,6 @@ CASES = [
     Case("float.einsum", lambda: floating(lambda a, b: torch.einsum("bhqd,bhkd->bhqk", a, b), (2, 6, 3, 7), (2, 6, 5, 7)), FLOAT),
     Case("float.einsum_constant", lambda: floating(lambda a: torch.einsum("bij,jk->bik", a, WEIGHT), (2, 3, 7)), FLOAT),
     Case("float.tensordot", lambda: floating(lambda a, b: torch.tensordot(a, b, dims=([1], [0])), (3, 7, 2), (7, 5)), FLOAT),
-    Case("float.bilinear", lambda: floating(nn.Bilinear(4, 6, 5), (2, 3, 4), (2, 3, 6)), FLOAT),
-    Case("float.bilinear_no_bias", lambda: floating(nn.Bilinear(4, 6, 5, bias=False), (3, 4), (3, 6)), FLOAT),
+    Case("float.bilinear_layer", lambda: floating(nn.Bilinear(4, 6, 5), (2, 3, 4), (2, 3, 6)), FLOAT),
+    Case("float.bilinear_layer_no_bias", lambda: floating(nn.Bilinear(4, 6, 5, bias=False), (3, 4), (3, 6)), FLOAT),
 ]  # fmt: skip

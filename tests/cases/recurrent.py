@@ -80,10 +80,22 @@ def lstm(read: Callable[[Any], Any] = hidden, **kwargs: Any) -> nn.Module:
     return Layer(nn.LSTM(5, 4, **kwargs), read)
 
 
+def negated(model: nn.Module) -> nn.Module:
+    """The largest weight becomes the smallest one, which is then stored as -128."""
+    with torch.no_grad():
+        for tensor in seeded(model).parameters():
+            tensor.neg_()
+    return model
+
+
 def dynamic(model: nn.Module, *shapes: Shape, qconfig: Any = default_dynamic_qconfig, engine: str = "fbgemm") -> Made:
+    return quantized(seeded(model), *shapes, qconfig=qconfig, engine=engine)
+
+
+def quantized(model: nn.Module, *shapes: Shape, qconfig: Any = default_dynamic_qconfig, engine: str = "fbgemm") -> Made:
     torch.backends.quantized.engine = engine
     kinds = (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, nn.RNNCell)
-    return quantize_dynamic(seeded(model), dict.fromkeys(kinds, qconfig)), inputs(shapes)
+    return quantize_dynamic(model, dict.fromkeys(kinds, qconfig)), inputs(shapes)
 
 
 FLOATS = [
@@ -160,6 +172,7 @@ DYNAMIC = [
     Case("dynamic.lstm_per_channel", lambda: dynamic(lstm(), SEQUENCE, qconfig=per_channel_dynamic_qconfig), ROUNDED),
     Case("dynamic.lstm_per_channel_unrolled", lambda: dynamic(
         lstm(), SEQUENCE, qconfig=per_channel_dynamic_qconfig), ROUNDED, UNROLLED),
+    Case("dynamic.lstm_lowest", lambda: quantized(negated(lstm()), SEQUENCE), ROUNDED),
     Case("dynamic.lstm_qnnpack", lambda: dynamic(lstm(), SEQUENCE, engine="qnnpack"), ROUNDED),
     Case("dynamic.lstm_qnnpack_exact", lambda: dynamic(lstm(), SEQUENCE, engine="qnnpack"), FLOAT, {"dynamic": "exact"}),
     Case("dynamic.gru_batch_first", lambda: dynamic(Layer(nn.GRU(5, 4, num_layers=2, batch_first=True)), IN_BATCHES, (2, 2, 4)), ROUNDED),

@@ -97,6 +97,7 @@ _OPS: dict[str, Callable[..., Array]] = {
     "SUB": lambda attrs, x, y: x - y,
     "MUL": lambda attrs, x, y: x * y,
     "DIV": lambda attrs, x, y: x / y,
+    "BATCH_MATMUL": lambda attrs, x, y: x @ (y.swapaxes(-1, -2) if attrs["adjoint_rhs"] else y),
     "MAXIMUM": lambda attrs, x, y: np.maximum(x, y),
     "MINIMUM": lambda attrs, x, y: np.minimum(x, y),
     "RELU": lambda attrs, x: np.maximum(x, 0),

@@ -17,7 +17,7 @@ from torch2circle.ir import Constant, DType, Graph, Node, Origin, Quant, Type, V
 from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule, share
 from torch2circle.optimize.engine import emit
 from torch2circle.targets import TARGETS, legalize
-from torch2circle.targets.rules import islands, moves, pools, substitutes, tables, weighted
+from torch2circle.targets.rules import islands, moves, pools, reductions, substitutes, tables, weighted
 
 F32, I8, U8, I32, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL
 # Without a common divisor, so that no result lies half way between two integers.
@@ -182,6 +182,8 @@ def in_int8(op: str) -> Graph:
         return graph(node(op, Type(x.type.shape, I8, B), x, **ATTRS.get(op, {})))
     if op == "PRELU":
         return graph(node(op, Type(x.type.shape, I8, B), x, noise(1, 1, 1, 3, dtype=I8, quant=SYMMETRIC)))
+    if op == "BATCH_MATMUL":
+        return graph(node(op, Type((2, 4, 6, 6), I8, B), x, y, adjoint_lhs=False, adjoint_rhs=True))
     if op == "SELECT_V2":
         return graph(node(op, Type(x.type.shape, I8, B), given(4, 1, 3, dtype=BOOL), x, y))
     return graph(node(op, Type(x.type.shape, I8, B), x, node("ADD", y, y, number(30, I8, A), **NONE), **NONE))
@@ -196,7 +198,7 @@ def flattened(perm: tuple[int, ...], weight: Value | None = None, flat: tuple[in
 def island_of(op: str) -> str:
     if op in (*ALONE, "PRELU"):
         return f"DEQUANTIZE {op} QUANTIZE"
-    operands = "DEQUANTIZE DEQUANTIZE" if op == "SELECT_V2" else "DEQUANTIZE ADD DEQUANTIZE"
+    operands = "DEQUANTIZE DEQUANTIZE" if op in ("SELECT_V2", "BATCH_MATMUL") else "DEQUANTIZE ADD DEQUANTIZE"
     return f"{operands} {op} QUANTIZE"
 
 
@@ -369,14 +371,14 @@ EXAMPLES = [
         "RESHAPE FULLY_CONNECTED RESHAPE",
     ),
     Example(
-        pools.mean_then_reshape,
+        reductions.fewer_dimensions[0],
         lambda: graph(node("MEAN", Type((2, 4), F32), image(), number([2, 3]), keep_dims=False)),
         [
             lambda: graph(node("MEAN", Type((2, 3), F32), image(), number([1, 2]), keep_dims=False)),
             lambda: graph(node("MEAN", Type((2, 4, 1, 1), F32), image(), number([2, 3]), keep_dims=True)),
             lambda: graph(node("MEAN", Type((2, 4), F32), image(2, 4, 5), number([2]), keep_dims=False)),
         ],
-        "MEAN RESHAPE",
+        "RESHAPE MEAN RESHAPE",
     ),
     Example(
         weighted.grouped_conv_as_many,

@@ -60,10 +60,10 @@ def bag(mode: str, *args: Tensor, **options: Any) -> Made:
     return seeded(nn.EmbeddingBag(11, 6, mode=mode, **options)), args
 
 
-def reference() -> Made:
+def reference(dtype: torch.dtype, scheme: torch.qscheme = torch.per_channel_affine) -> Made:
     """What convert_to_reference makes of an embedding: a quantized weight that is dequantized for a float operator."""
-    qparams = {"qscheme": torch.per_channel_affine, "dtype": torch.quint8, "axis": 0}
-    qparams |= {"scale": torch.arange(1, 12) / 64, "zero_point": torch.arange(11)}
+    rows = torch.arange(1, 12) if scheme is torch.per_channel_affine else torch.tensor(5)
+    qparams = {"qscheme": scheme, "dtype": dtype, "axis": 0, "scale": rows / 64, "zero_point": rows - 1}
     return nnq.reference.Embedding.from_float(seeded(nn.Embedding(11, 6)), qparams).eval(), (MATRIX,)
 
 
@@ -77,7 +77,9 @@ CASES = [
     Case("embedding.byte_vector", lambda: byte(Q.embedding_byte, LINE), EMBEDDED),
     Case("embedding.4bit", lambda: four_bit(Q.embedding_4bit, MATRIX)),
     Case("embedding.4bit_int32", lambda: four_bit(Q.embedding_4bit, LINE.int())),
-    Case("embedding.reference", reference),
+    Case("embedding.reference", lambda: reference(torch.quint8), EMBEDDED),
+    Case("embedding.reference_int8", lambda: reference(torch.qint8), EMBEDDED),
+    Case("embedding.reference_per_tensor", lambda: reference(torch.qint8, torch.per_tensor_affine)),
     Case("embedding.uint8", lambda: looked_up(lambda t, i: F.embedding(i, t).dequantize(), tables(torch.quint8), MATRIX)),
     Case("embedding.int8", lambda: looked_up(lambda t, i: F.embedding(i, t).dequantize(), tables(torch.qint8), MATRIX)),
     Case("bag.byte", lambda: byte(Q.embedding_bag_byte, MATRIX), EMBEDDED),

@@ -180,6 +180,22 @@ DYNAMIC = [
         Layer(nn.GRUCell(5, 4)), STEP, (2, 4), engine="qnnpack"), FLOAT, {"dynamic": "exact"}),
 ]  # fmt: skip
 
+
+
+def reference(layer: nn.Module, read: Callable[[Any], Any]) -> Made:
+    """What PyTorch calls a reference: float operators on weights that are integers and dequantized."""
+    facts = {"qscheme": torch.per_tensor_affine, "dtype": torch.qint8, "is_decomposed": False, "axis": torch.tensor(0)}
+    facts |= {"scale": torch.tensor(0.0047), "zero_point": torch.tensor(3), "axis_int": 0}
+    names = [name for name, _ in seeded(layer).named_parameters()]
+    made = getattr(torch.ao.nn.quantized.reference, type(layer).__name__).from_float(layer, dict.fromkeys(names, facts) | facts)
+    return Layer(made.eval(), read), inputs([SEQUENCE])
+
+
+REFERENCE = [
+    Case("reference.lstm", lambda: reference(nn.LSTM(5, 4, bidirectional=True), hidden), FLOAT),
+    Case("reference.gru", lambda: reference(nn.GRU(5, 4), output), FLOAT),
+]
+
 # converted to torch.ao.nn.quantized.LSTM: a linear layer, sigmoids, products and sums for each step
 STATIC = [
     Case("lstm", lambda: eager(Layer(nn.LSTM(5, 4), output), SEQUENCE), WEIGHTED),
@@ -188,4 +204,4 @@ STATIC = [
     Case("lstm.qnnpack", lambda: eager(Layer(nn.LSTM(5, 4), output), SEQUENCE, engine="qnnpack"), WEIGHTED),
 ]
 
-CASES = [*FLOATS, *DYNAMIC, *STATIC]
+CASES = [*FLOATS, *DYNAMIC, *REFERENCE, *STATIC]

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.ao.quantization import QConfig, default_dynamic_qconfig, float16_dynamic_qconfig, get_default_qconfig_mapping
 from torch.ao.quantization.observer import ObserverBase
-from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
 from torch.ao.quantization.qconfig_mapping import QConfigMapping
+from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
 
-from .making import AVERAGE, FLOAT, NCHW, SYMMETRIC, Call, Case, Made, Near, Q, Seq, Shape, inputs, seeded
+from .making import AVERAGE, EXACT, FLOAT, NCHW, SWISH, Call, Case, Made, Near, Seq, Shape, inputs, seeded
 
 SUM = Near(1, 0.98, "PyTorch adds up floats and rounds them, the file integers with the bias in int32: some lie in the middle of two steps")
+POOLED = Near(1, 0.85, f"{SUM.reason}; {AVERAGE.reason}")
 TIE = Near(1, 0.97, "a float result may lie in the middle of two steps; onert multiplies by a factor in fixed point")
 
 
@@ -72,7 +73,7 @@ def behind_conv(part: nn.Module) -> Made:
     return reference(Seq(nn.Conv2d(3, 5, 3), part), NCHW)
 
 
-KINDS = {nn.Linear: nnqr.Linear, nn.Conv1d: nnqr.Conv1d, nn.Conv2d: nnqr.Conv2d, nn.Conv3d: nnqr.Conv3d, nn.ConvTranspose2d: nnqr.ConvTranspose2d}
+KINDS = {kind: getattr(nnqr, kind.__name__) for kind in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)}
 
 
 def weight_only(layer: nn.Module, shape: Shape, dtype: torch.dtype = torch.qint8, axis: int | None = 0, zero_point: int = 0) -> Made:
@@ -113,24 +114,26 @@ CASES = [
     Case("reference.conv_grouped", lambda: reference(nn.Conv2d(4, 6, 3, groups=2), (2, 4, 9, 11)), SUM),
     Case("reference.conv1d", lambda: reference(Seq(nn.Conv1d(3, 5, 3), nn.ReLU()), (2, 3, 17)), SUM),
     Case("reference.conv3d", lambda: reference(Seq(nn.Conv3d(3, 5, (2, 3, 1)), nn.ReLU()), (2, 3, 5, 7, 9)), SUM),
-    Case("reference.transposed", lambda: reference(nn.ConvTranspose2d(3, 5, 3, stride=2), NCHW, engine="qnnpack"), SUM),
+    Case("reference.transposed", lambda: reference(Seq(nn.ConvTranspose2d(3, 5, 3, stride=2)), NCHW, engine="qnnpack"), SUM),
     Case("reference.classifier", lambda: reference(Classifier(), (2, 3, 13, 11)), TIE),
     Case("reference.add", lambda: reference(Branches(lambda a, b, x: a + b), NCHW), SUM),
     Case("reference.mul_add", lambda: reference(Branches(lambda a, b, x: F.relu(a * b + b)), NCHW), TIE),
     Case("reference.cat", lambda: reference(Branches(lambda a, b, x: torch.cat([a, x, b], 1)), NCHW), SUM),
-    Case("reference.cat_pool", lambda: reference(Branches(lambda a, b, x: F.avg_pool2d(torch.cat([a, x, b], 1), 2)), NCHW), AVERAGE),
+    Case("reference.cat_pool", lambda: reference(Branches(lambda a, b, x: F.avg_pool2d(torch.cat([a, x, b], 1), 2)), NCHW), POOLED),
     Case("reference.matmul", lambda: reference(Branches(lambda a, b, x: torch.matmul(a, b.transpose(2, 3))), NCHW), SUM),
     Case("reference.relu_relu6", lambda: reference(Seq(nn.ReLU(), nn.ReLU6()), (2, 5, 7)), SUM),
     Case("reference.max_pool", lambda: reference(Seq(nn.Conv2d(3, 5, 3), nn.MaxPool2d(3, 2, 1, ceil_mode=True)), (2, 3, 10, 12)), SUM),
     Case("reference.pool_flatten", lambda: behind_conv(Call(pooled_and_flat)), SUM),
     Case("reference.permute", lambda: behind_conv(Call(lambda x: x.permute(0, 2, 3, 1).reshape(2, 7, 45).chunk(3, 2)[1])), SUM),
     Case("reference.mean", lambda: behind_conv(Call(lambda x: x.mean([2, 3]))), SUM),
-    *(Case(f"reference.{name}", lambda part=part: behind_conv(part()), SUM) for name, part in {
-        "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "elu": nn.ELU,
-        "leaky_relu": nn.LeakyReLU, "softmax": lambda: nn.Softmax(-1), "hardtanh": nn.Hardtanh, "prelu": nn.PReLU,
-        "layer_norm": lambda: nn.LayerNorm(9), "instance_norm": lambda: nn.InstanceNorm2d(5),
-    }.items()),
-    Case("reference.dynamic", lambda: reference(Seq(nn.Linear(17, 7), nn.ReLU(), nn.Linear(7, 5)), (9, 17), qconfig=default_dynamic_qconfig), FLOAT),
+    *(Case(f"reference.{name}", lambda part=part: reference(Seq(part()), (2, 5, 7, 9)), near) for name, part, near in (
+        ("hardswish", nn.Hardswish, SWISH), ("hardsigmoid", nn.Hardsigmoid, FLOAT), ("sigmoid", nn.Sigmoid, EXACT),
+        ("tanh", nn.Tanh, EXACT), ("elu", nn.ELU, EXACT), ("leaky_relu", nn.LeakyReLU, EXACT), ("softmax", lambda: nn.Softmax(-1), EXACT),
+        ("hardtanh", nn.Hardtanh, EXACT), ("prelu", nn.PReLU, EXACT), ("layer_norm", lambda: nn.LayerNorm(9), FLOAT),
+        ("instance_norm", lambda: nn.InstanceNorm2d(5), EXACT),
+    )),
+    Case("reference.dynamic", lambda: reference(
+        Seq(nn.Linear(17, 7), nn.ReLU(), nn.Linear(7, 5)), (9, 17), qconfig=default_dynamic_qconfig), FLOAT),
     Case("reference.float16", lambda: reference(nn.Linear(17, 5), (9, 17), qconfig=float16_dynamic_qconfig), FLOAT),
     Case("weight_only.linear", lambda: weight_only(nn.Linear(17, 5), (9, 17)), FLOAT),
     Case("weight_only.linear_per_tensor", lambda: weight_only(nn.Linear(17, 5), (9, 17), axis=None), FLOAT),

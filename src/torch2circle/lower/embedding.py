@@ -27,7 +27,13 @@ TRAINING = ("scale_grad_by_freq", "sparse")  # arguments that say how gradients 
 
 @lowers("aten::embedding", order=Order.PLAIN, ignores=("padding_idx", *TRAINING))
 def embedding(c: Context, x: Value, indices: Value) -> Value:
-    return c.emit("GATHER", x, indices, axis=0, batch_dims=0)
+    weight = c.call.args["weight"]
+    stored = c.builder.recording.stored_as(weight) if isinstance(weight, Tensor) else None
+    if stored is None or not stored.is_quantized or stored is weight:
+        return c.emit("GATHER", x, indices, axis=0, batch_dims=0)
+    if stored.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
+        return c.emit("DEQUANTIZE", gathered(c, c.builder.place(stored).value, indices))
+    return c.emit("ADD", *Table.of(lambda: stored).rows(c, indices), fused_activation_function="NONE")
 
 
 @lowers("quantized::embedding_byte", order=Order.PLAIN, bits=8)
@@ -103,21 +109,28 @@ class Table:
     offset: Array
 
     @staticmethod
+    def of(load: Callable[[], Tensor], kernel: torch.dtype = torch.float32) -> Table:
+        """A quantized matrix with a scale for each row; ``kernel``: in what PyTorch's keeps scales and offsets."""
+        table = load()
+        bits, shift = 4 if table.dtype is torch.quint4x2 else 8, 128 if table.dtype is torch.qint8 else 0
+        scale = table.q_per_channel_scales().float()
+        offset = -scale * (table.q_per_channel_zero_points().float() + shift)
+        columns = [_column(numbers.to(kernel).float()) for numbers in (scale, offset)]
+        return Table(bits, table.shape[1], lambda: (load().int_repr().short() + shift).byte().view(len(scale), -1), *columns)
+
+    @staticmethod
     def packed(c: Context, packed: Any, bits: int) -> Table:
-        """The table of a quantized.Embedding. PyTorch's 4-bit kernel has scales and offsets in float16."""
+        """The table of a quantized.Embedding."""
 
         def unpack() -> Tensor:
             made: Tensor = torch.ops.quantized.embedding_bag_unpack(packed)
             return made
 
-        table = unpack()
-        own = 4 if table.dtype is torch.quint4x2 else 8  # Embedding.from_float forgets the dtype, and PyTorch's result is garbage then
-        c.only(own == bits, "weight", f"a {own}-bit table", f"a {bits}-bit one: set the module's dtype, which convert() left as it was")
-        scale = table.q_per_channel_scales().float()
-        offset = -scale * table.q_per_channel_zero_points().float()
-        if bits == 4:
-            scale, offset = scale.half().float(), offset.half().float()
-        return Table(bits, table.shape[1], lambda: unpack().int_repr().view(len(scale), -1), _column(scale), _column(offset))
+        table = Table.of(unpack, torch.float16 if bits == 4 else torch.float32)
+        # Embedding.from_float forgets the dtype, and PyTorch's result is garbage then
+        accepted = f"a {bits}-bit one: set the module's dtype, which convert() left as it was"
+        c.only(table.bits == bits, "weight", f"a {table.bits}-bit table", accepted)
+        return table
 
     @staticmethod
     def rowwise(weight: Tensor, bits: int) -> Table:

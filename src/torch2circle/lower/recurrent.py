@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ..errors import UnsupportedUse
 from ..ir import Value
 from ..quant import Weights, array_of, constant_of
 from ..record import Ref
@@ -21,7 +22,9 @@ from .sequences import Layer, Linear, Step, gru_step, lstm_step, rnn_relu_step, 
 from .sequences import lstm as lstm_sequence
 
 IN_EVAL = ("num_layers", "dropout", "train")  # the parameters tell the first, and nothing is dropped
+WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 PACKED_TOO = ("b_ih", "b_hh")
+STORED = (torch.qint8, torch.quint8, torch.float16)
 Params = Sequence[Any]
 Packed = tuple[Any, Any, bool]
 """The packed weights for the input and for the hidden state, and whether PyTorch rounds their operands to 127 steps instead of 255."""
@@ -29,21 +32,21 @@ Packed = tuple[Any, Any, bool]
 # -- whole sequences
 
 
-@lowers("aten::lstm.input", order=Order.FREE, ignores=IN_EVAL)
+@lowers("aten::lstm.input", order=Order.FREE, ignores=("params", *IN_EVAL))
 def lstm(
-    c: Context, x: Placed, hx: Sequence[Placed], params: Sequence[Placed], has_biases: bool, bidirectional: bool, batch_first: bool
+    c: Context, x: Placed, hx: Sequence[Placed], has_biases: bool, bidirectional: bool, batch_first: bool
 ) -> Sequence[Value | None]:
-    layers = float_layers(c, params, has_biases, projected=hx[0].shape[2] != hx[1].shape[2])
+    layers = float_layers(c, has_biases, projected=hx[0].shape[2] != hx[1].shape[2])
     return lstm_sequence(c, x, hx, layers, bidirectional, batch_first)
 
 
-@lowers("aten::gru.input", order=Order.FREE, ignores=IN_EVAL, step=gru_step)
-@lowers("aten::rnn_tanh.input", order=Order.FREE, ignores=IN_EVAL, step=rnn_tanh_step)
-@lowers("aten::rnn_relu.input", order=Order.FREE, ignores=IN_EVAL, step=rnn_relu_step)
+@lowers("aten::gru.input", order=Order.FREE, ignores=("params", *IN_EVAL), step=gru_step)
+@lowers("aten::rnn_tanh.input", order=Order.FREE, ignores=("params", *IN_EVAL), step=rnn_tanh_step)
+@lowers("aten::rnn_relu.input", order=Order.FREE, ignores=("params", *IN_EVAL), step=rnn_relu_step)
 def recurrent(
-    c: Context, x: Placed, hx: Placed, params: Sequence[Placed], has_biases: bool, bidirectional: bool, batch_first: bool, step: Step
+    c: Context, x: Placed, hx: Placed, has_biases: bool, bidirectional: bool, batch_first: bool, step: Step
 ) -> Sequence[Value]:
-    return unrolled(c, x, [hx], float_layers(c, params, has_biases), step, bidirectional, batch_first)
+    return unrolled(c, x, [hx], float_layers(c, has_biases), step, bidirectional, batch_first)
 
 
 @lowers("aten::quantized_lstm.input", order=Order.FREE, ignores=(*IN_EVAL, "has_biases", "use_dynamic"))
@@ -61,13 +64,12 @@ def quantized_gru(c: Context, x: Placed, hx: Placed, params: Params, bidirection
 # -- single steps
 
 
-@lowers("aten::lstm_cell", order=Order.PLAIN, step=lstm_step)
-@lowers("aten::gru_cell", order=Order.PLAIN, step=gru_step)
-@lowers("aten::rnn_tanh_cell", order=Order.PLAIN, step=rnn_tanh_step)
-@lowers("aten::rnn_relu_cell", order=Order.PLAIN, step=rnn_relu_step)
-def cell(
-    c: Context, x: Value, hx: Value | Sequence[Value], w_ih: Value, w_hh: Value, b_ih: Value | None, b_hh: Value | None, step: Step
-) -> Sequence[Value]:
+@lowers("aten::lstm_cell", order=Order.PLAIN, ignores=WEIGHTS, step=lstm_step)
+@lowers("aten::gru_cell", order=Order.PLAIN, ignores=WEIGHTS, step=gru_step)
+@lowers("aten::rnn_tanh_cell", order=Order.PLAIN, ignores=WEIGHTS, step=rnn_tanh_step)
+@lowers("aten::rnn_relu_cell", order=Order.PLAIN, ignores=WEIGHTS, step=rnn_relu_step)
+def cell(c: Context, x: Value, hx: Value | Sequence[Value], step: Step) -> Sequence[Value]:
+    w_ih, w_hh, b_ih, b_hh = (c.call.args[name] for name in WEIGHTS)
     return single_step(c, x, pytree.tree_leaves(hx), Layer(linear(c, w_ih, b_ih), linear(c, w_hh, b_hh)), step)
 
 
@@ -86,20 +88,24 @@ def quantized_cell(
 # -- parameters
 
 
-def float_layers(c: Context, params: Sequence[Placed], has_biases: bool, projected: bool = False) -> Sequence[Layer]:
+def float_layers(c: Context, has_biases: bool, projected: bool = False) -> Sequence[Layer]:
     """PyTorch's flat list has for each layer and direction weight_ih, weight_hh, bias_ih, bias_hh, weight_hr."""
-    count = 2 + 2 * has_biases + projected
-    layers = []
+    count, layers = 2 + 2 * has_biases + projected, []
+    params = c.call.args["params"]
     for first in range(0, len(params), count):
-        w_ih, w_hh, *rest = (param.value for param in params[first : first + count])
+        w_ih, w_hh, *rest = params[first : first + count]
         b_ih, b_hh = rest[:2] if has_biases else (None, None)
         layers.append(Layer(linear(c, w_ih, b_ih), linear(c, w_hh, b_hh), linear(c, rest[-1], None) if projected else None))
     return layers
 
 
-def linear(c: Context, weight: Value, bias: Value | None) -> Linear:
-    c.only(weight.data is not None, "weight", "a tensor computed from an input", "a parameter of the model")
-    return Linear(weight, bias or c.const(np.zeros(weight.type.shape[0], np.float32), "zero"))
+def linear(c: Context, weight: Ref | Tensor, bias: Ref | Tensor | None) -> Linear:
+    """Constants, the weight as the model stores it."""
+    if isinstance(weight, Ref) or isinstance(bias, Ref):
+        raise UnsupportedUse(f"parameters of {c.call.op}", "tensors computed from an input", "parameters of the model", where=c.where)
+    stored = c.builder.recording.stored_as(weight)
+    value = c.builder.place(stored if stored.dtype in STORED else weight).value
+    return Linear(value, c.const(np.zeros(len(weight), np.float32), "zero") if bias is None else c.builder.place(bias).value)
 
 
 def stored_layers(c: Context, params: Params, plain: Callable[..., Any]) -> Sequence[Layer]:

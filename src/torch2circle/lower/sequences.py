@@ -161,7 +161,7 @@ def sequence_lstm(c: Context, x: Value, layer: Layer, state: State, time_major: 
     weights = [in_float(c, gate) for linear in (layer.inward, layer.back) for gate in split(c, linear.weight, 4, axis=0)]
     b_ih, b_hh = layer.inward.bias, layer.back.bias
     biases = split(c, replace(b_ih, data=Constant(lambda: b_ih.array() + b_hh.array())), 4, axis=0)
-    projection = layer.projection.weight if layer.projection else None
+    projection = in_float(c, layer.projection.weight) if layer.projection else None
     inputs = (x, *weights, None, None, None, *biases, projection, None, *state, None, None, None, None)
     result = result or fresh(c, "lstm", Type((*x.type.shape[:2], state[0].type.shape[1]), DType.FLOAT32))
     attrs = {"fused_activation_function": "TANH", "time_major": time_major}

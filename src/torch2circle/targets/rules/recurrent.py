@@ -46,7 +46,7 @@ def stored_sequence_weights(runs: Callable[[Node], bool]) -> Rule:
 
     @rule("UNIDIRECTIONAL_SEQUENCE_LSTM", why="the runtime does not read weights stored like this")
     def stored_sequence_weights(node: Node) -> Replacement:
-        if operand(node, 1).node is None and runs(node):
+        if operand(node, 1).node is None and runs(node) and not _has_lowest(node):
             return None
         inputs = [in_float(node, v) if i in WEIGHTS else v for i, v in enumerate(node.inputs)]
         if all(new is old for new, old in zip(inputs, node.inputs, strict=True)):
@@ -54,6 +54,12 @@ def stored_sequence_weights(runs: Callable[[Node], bool]) -> Rule:
         return node.rebuilt(inputs=inputs, outputs=(replace(node.out, origin=None),)).out
 
     return stored_sequence_weights
+
+
+def _has_lowest(node: Node) -> bool:
+    """Whether a weight is -128, which LiteRT's hybrid kernel turns into another number; PyTorch's symmetric scale has it often."""
+    weights = (node.inputs[i] for i in WEIGHTS)
+    return any(w.array().min() == np.iinfo(np.int8).min for w in weights if w is not None and w.type.dtype is DType.INT8)
 
 
 def _constant(node: Node, name: str, array: Array) -> Value:

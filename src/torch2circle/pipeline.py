@@ -229,7 +229,8 @@ def _must_be_well_formed(graph: Graph) -> None:
 def _doubtful_scales(graph: Graph) -> list[Finding]:
     """Activations with the qparams an observer has before it saw data."""
     message = "scale 1 and zero point 0: was this module calibrated?"
-    doubtful = [node for node in graph.nodes() if node.out.type.dtype in (DType.UINT8, DType.INT8) and node.out.type.quant == UNCALIBRATED]
+    recorded = (node for node in graph.nodes() if node.out.origin is not None)  # a table's integers on the way to a result are none
+    doubtful = [n for n in recorded if n.out.type.dtype in (DType.UINT8, DType.INT8) and n.out.type.quant == UNCALIBRATED]
     return [Finding("warning", "uncalibrated", node.where.module or "<top>", f"{message} ({node.where})") for node in doubtful]
 
 

@@ -21,6 +21,7 @@ from .matmul import Matrices, product
 from .registry import Order, lowers
 
 SUM, MEAN, MAX = range(3)
+STORED = (torch.quint8, torch.qint8, torch.quint4x2)
 PLAIN_INTEGERS = Quant.per_tensor(1, 0)
 TRAINING = ("scale_grad_by_freq", "sparse")  # arguments that say how gradients come about
 
@@ -29,10 +30,11 @@ TRAINING = ("scale_grad_by_freq", "sparse")  # arguments that say how gradients 
 def embedding(c: Context, x: Value, indices: Value) -> Value:
     weight = c.call.args["weight"]
     stored = c.builder.recording.stored_as(weight) if isinstance(weight, Tensor) else None
-    if stored is None or not stored.is_quantized or stored is weight:
+    if stored is None or stored is weight or stored.dtype not in STORED:
         return c.emit("GATHER", x, indices, axis=0, batch_dims=0)
     if stored.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):
         return c.emit("DEQUANTIZE", gathered(c, c.builder.place(stored).value, indices))
+    c.only(stored.q_per_channel_axis() == 0, "axis of the quantized weight", stored.q_per_channel_axis(), "0: a scale for each row")
     return c.emit("ADD", *Table.of(lambda: stored).rows(c, indices), fused_activation_function="NONE")
 
 

@@ -74,6 +74,8 @@ def near_enough(case: Case, runtime: str, report: Report) -> None:
         allowed = 0 if near.share == 1 else max(1, (1 - near.share) * c.size)  # in a small tensor, one is more than the share
         assert c.lsb <= steps, f"{name} is off by {c.lsb} LSB, allowed: {steps} ({near.reason})"
         assert c.size - c.equal <= allowed, f"{name}: {c.size - c.equal} of {c.size} differ, allowed: {allowed:g} ({near.reason})"
+    for c in report.operators:
+        assert c.sqnr >= near.sqnr, f"{c.op} {c.name} in {runtime} has {c.sqnr:.1f} dB, wanted: {near.sqnr} ({near.reason})"
 
 
 def test_every_lowering_is_called() -> None:

@@ -285,11 +285,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS:
             return None
-        if func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
-            return cast("Callable[..., Any]", func.decompose)
+        quantized, composite = any(tensor.is_quantized for tensor in tensors), torch._C.DispatchKey.CompositeImplicitAutograd
+        if func.has_kernel_for_dispatch_key(composite):
+            # decompose() prefers decompositions in Python, which know no quantized tensors either
+            return partial(func._op_dk, composite) if quantized else cast("Callable[..., Any]", func.decompose)
         if op in UNFUSED:
             return UNFUSED[op]
-        table = {} if any(tensor.is_quantized for tensor in tensors) else _core_decompositions()
+        table = {} if quantized else _core_decompositions()
         return table[func] if func in table else None  # noqa: SIM401  # its get() looks elsewhere
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,16 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from .conv import stored
 from .making import FLOAT, Call, Case, Made, Near, Q, Seq, Shape, inputs, seeded
 
-HYBRID = Near(1, 0.99, "the runtimes and PyTorch round the activation in their own ways; a step is what two right ways may be apart")
-ON_GRID = Near(1, 0.99, "a sum of float products, where PyTorch adds up integers, may lie on the other side of the middle of two steps")
+HYBRID = Near(1, 0.99, "the runtimes and PyTorch round the activation in their own ways; a step is what two right ways may be apart", sqnr=30)
+FLOATS = replace(FLOAT, sqnr=90)
+ON_GRID = replace(HYBRID, reason="a sum of floats, where PyTorch adds up integers, may lie on the other side of the middle of two steps", sqnr=50)
 INTERNAL, SPARSE, ONEDNN = torch.ops._quantized, torch.ops.sparse, torch.ops.onednn
 
 
 MODES = ("hybrid", "dequantize", "exact")
 
 
-def each(name: str, make: Callable[[], Made], exact: Near = FLOAT, modes: tuple[str, ...] = MODES) -> list[Case]:
+def each(name: str, make: Callable[[], Made], exact: Near = FLOATS, modes: tuple[str, ...] = MODES) -> list[Case]:
     """A case for each choice of ``dynamic``; ``exact`` is for that one."""
     return [Case(f"{name}.{mode}", make, exact if mode == "exact" else HYBRID, {"dynamic": mode}) for mode in modes]
 
@@ -136,20 +138,20 @@ CASES = [
     Case("dynamic.qint8", lambda: at_once(torch.qint8, False, (3, 5, 7, 4))),
     Case("dynamic.qint8_reduced_rank5", lambda: at_once(torch.qint8, True, (3, 5, 7, 4, 2))),
     Case("dynamic.float16", lambda: at_once(torch.float16, False, (9, 17))),
-    Case("rounded.linear", lambda: rounded(Q.linear_with_input_q_dq_qweight_dq_output_fp32, stored((5, 17))), FLOAT),
+    Case("rounded.linear", lambda: rounded(Q.linear_with_input_q_dq_qweight_dq_output_fp32, stored((5, 17))), FLOATS),
     Case("rounded.linear_relu", lambda: rounded(
-        Q.linear_with_input_q_dq_qweight_dq_relu_output_fp32, stored((5, 17), axis=None, zero_points=5)), FLOAT),
-    Case("half.linear", lambda: half(Q.linear_dynamic_fp16, lambda w: Q.linear_prepack_fp16(w, bias(5))), FLOAT),
-    Case("half.linear_relu", lambda: half(Q.linear_relu_dynamic_fp16, lambda w: Q.linear_prepack_fp16(w, None)), FLOAT),
-    Case("half.linear_large", lambda: half(Q.linear_dynamic_fp16, lambda w: Q.linear_prepack_fp16(w * 1e5, None)), FLOAT),
-    Case("half.linear_unpacked", lambda: half(Q.linear_dynamic_fp16_unpacked_weight, lambda w: w, bias(5)), FLOAT),
+        Q.linear_with_input_q_dq_qweight_dq_relu_output_fp32, stored((5, 17), axis=None, zero_points=5)), FLOATS),
+    Case("half.linear", lambda: half(Q.linear_dynamic_fp16, lambda w: Q.linear_prepack_fp16(w, bias(5))), FLOATS),
+    Case("half.linear_relu", lambda: half(Q.linear_relu_dynamic_fp16, lambda w: Q.linear_prepack_fp16(w, None)), FLOATS),
+    Case("half.linear_large", lambda: half(Q.linear_dynamic_fp16, lambda w: Q.linear_prepack_fp16(w * 1e5, None)), FLOATS),
+    Case("half.linear_unpacked", lambda: half(Q.linear_dynamic_fp16_unpacked_weight, lambda w: w, bias(5)), FLOATS),
     Case("half.linear_wrapped", lambda: half(
-        INTERNAL.wrapped_fbgemm_linear_fp16_weight, INTERNAL.wrapped_fbgemm_pack_gemm_matrix_fp16, bias(5), 5), FLOAT),
-    Case("half.linear_aten", lambda: half(torch.fbgemm_linear_fp16_weight, torch.fbgemm_pack_gemm_matrix_fp16, bias(5)), FLOAT),
+        INTERNAL.wrapped_fbgemm_linear_fp16_weight, INTERNAL.wrapped_fbgemm_pack_gemm_matrix_fp16, bias(5), 5), FLOATS),
+    Case("half.linear_aten", lambda: half(torch.fbgemm_linear_fp16_weight, torch.fbgemm_pack_gemm_matrix_fp16, bias(5)), FLOATS),
     Case("half.linear_aten_no_bias", lambda: half(
-        torch.fbgemm_linear_fp16_weight_fp32_activation, torch.fbgemm_pack_gemm_matrix_fp16, None), FLOAT),
+        torch.fbgemm_linear_fp16_weight_fp32_activation, torch.fbgemm_pack_gemm_matrix_fp16, None), FLOATS),
     Case("half.linear_onednn", lambda: half(
-        ONEDNN.linear_dynamic_fp16, lambda w: ONEDNN.linear_prepack_fp16(w, None), bias(5)), FLOAT),
+        ONEDNN.linear_dynamic_fp16, lambda w: ONEDNN.linear_prepack_fp16(w, None), bias(5)), FLOATS),
     Case("half.linear_onednn_relu", lambda: half(
-        ONEDNN.linear_relu_dynamic_fp16, lambda w: ONEDNN.linear_prepack_fp16(w, None), None), FLOAT),
+        ONEDNN.linear_relu_dynamic_fp16, lambda w: ONEDNN.linear_prepack_fp16(w, None), None), FLOATS),
 ]  # fmt: skip

@@ -30,12 +30,16 @@ RUNTIMES = ("onert", "litert")
 
 @dataclass(frozen=True)
 class Near:
-    """How far each operator of a case may be off on ``targets``, and which share of its elements must be equal; ``reason``: why not all."""
+    """How far each operator of a case may be off on ``targets``, and which share of its elements must be equal; ``reason``: why not all.
+
+    ``sqnr`` is what the ratio of signal to noise must be at least, in dB.
+    """
 
     lsb: float
     share: float
     reason: str
     targets: tuple[str, ...] = RUNTIMES
+    sqnr: float = 0
 
 
 EXACT = Near(0, 1, "")

@@ -39,7 +39,7 @@ class Near:
     share: float
     reason: str
     targets: tuple[str, ...] = RUNTIMES
-    sqnr: float = 0
+    sqnr: float = -np.inf
 
 
 EXACT = Near(0, 1, "")

@@ -15,7 +15,7 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from .conv import stored
 from .making import FLOAT, Call, Case, Made, Near, Q, Seq, Shape, inputs, seeded
 
-HYBRID = Near(1, 0.99, "PyTorch and the runtimes round the activation, each in its way; a step is what two right ways may be apart", sqnr=30)
+HYBRID = Near(1, 0.99, "PyTorch and the runtimes round activations, each in its way; a step is what two right ways may be apart", sqnr=30)
 FLOATS = replace(FLOAT, sqnr=90)
 ON_GRID = Near(1, 0.99, "a sum of floats, where PyTorch adds up integers, may be on the other side of the middle of two steps", sqnr=50)
 INTERNAL, SPARSE, ONEDNN = torch.ops._quantized, torch.ops.sparse, torch.ops.onednn

@@ -275,7 +275,9 @@ class Steps:
         """``count`` steps from the smallest to the largest element and 0, as PyTorch chooses them in float64."""
         low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
         span = (high - low) / count
-        return Steps(max(span, LEAST_SCALE), round(-low / span), count) if np.float32(span) > 0 else Steps(0.1, 0, count)
+        if span * np.finfo(np.float32).max <= 1:  # float32 cannot divide by it
+            return Steps(0.1, 0, count)
+        return Steps(max(span, LEAST_SCALE), round(-low / span), count)
 
     def rounded(self, x: Tensor) -> Tensor:
         return torch.quantize_per_tensor(x, self.scale, self.zero_point, torch.quint8).dequantize()

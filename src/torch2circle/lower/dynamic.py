@@ -275,7 +275,7 @@ class Steps:
         """``count`` steps from the smallest to the largest element and 0, as PyTorch chooses them in float64."""
         low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
         span = (high - low) / count
-        if span * np.finfo(np.float32).max <= 1:  # float32 cannot divide by it
+        if span * float(np.finfo(np.float32).max) <= 1:  # float32 cannot divide by it
             return Steps(0.1, 0, count)
         return Steps(max(span, LEAST_SCALE), round(-low / span), count)
 

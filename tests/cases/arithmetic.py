@@ -68,6 +68,11 @@ def whole(function: Callable[..., Tensor], *dtypes: torch.dtype) -> Made:
     return Call(function).eval(), tuple((t > -20) if d is torch.bool else t.to(d) for t, d in zip(tensors, dtypes, strict=True))
 
 
+def several_to_integers(*args: Tensor) -> Any:
+    made = torch.quantize_per_tensor(list(args), torch.tensor([0.0311713, 0.0469127]), torch.tensor([112, 98]), torch.quint8)
+    return [part.dequantize() for part in made]
+
+
 def scripted(function: Callable[..., Tensor], shape: Shape) -> Made:
     args = inputs([shape])
     return torch.jit.trace(Call(function).eval(), args), args
@@ -144,6 +149,7 @@ CASES = [
     Case("float.div_floor", lambda: positive(lambda a, b: torch.div(-a, b, rounding_mode="floor"), *PAIR)),
     Case("float.div_floor_number", lambda: floating(lambda a: a // 0.1, ONE)),
     Case("float.div_trunc", lambda: positive(lambda a, b: torch.div(-a, b, rounding_mode="trunc"), *PAIR)),
+    Case("float.div_trunc_number", lambda: floating(lambda a: torch.ops.aten.div.Scalar_mode(a, 0.3, rounding_mode="trunc"), ONE)),
     Case("float.div_no_mode", lambda: positive(lambda a, b: torch.div(a, b, rounding_mode=None), *PAIR), FLOAT),
     Case("float.remainder", lambda: positive(lambda a, b: torch.remainder(-a, b), *PAIR), FLOAT),
     Case("float.remainder_number", lambda: floating(lambda a: a % 0.7, ONE), FLOAT),
@@ -158,6 +164,7 @@ CASES = [
     Case("float.atan2", lambda: floating(torch.atan2, *PAIR), FLOAT, refused={"onert": "ATAN2 (f32: refused)"}),
     Case("float.pow", lambda: positive(torch.pow, *PAIR), FLOAT),
     Case("float.pow_number", lambda: positive(lambda a: a**1.7, ONE), FLOAT),
+    Case("float.pow_cube", lambda: floating(lambda a: a**3, ONE), FLOAT),
     Case("float.pow_square", lambda: floating(lambda a: a**2, ONE)),
     Case("float.pow_root", lambda: positive(lambda a: a**0.5, ONE), FLOAT),
     Case("float.pow_of_number", lambda: floating(lambda a: 3.0**a, ONE), FLOAT),
@@ -166,7 +173,7 @@ CASES = [
     Case("float.addcdiv", lambda: positive(lambda a, b, c: torch.addcdiv(a, b, c, value=0.3), *PAIR, (7, 3)), FLOAT),
     Case("float.lerp", lambda: floating(lambda a, b: torch.lerp(a, b, 0.3), *PAIR), FLOAT),
     Case("float.lerp_tensor", lambda: floating(torch.lerp, *PAIR, (7, 3)), FLOAT),
-    Case("float.scripted", lambda: scripted(lambda a: 2 - (a * 0.5 + 1) / 3, ONE), FLOAT),
+    Case("float.scripted", lambda: scripted(lambda a: 2 - ((a * 0.5 + 1) / 3 - 4), ONE), FLOAT),
     Case("float.ones_like", lambda: floating(lambda a: a * 2 + torch.ones_like(a) - a.new_full((3,), 0.3), ONE), FLOAT),
     # -- integers, truth values, and promotion
     Case("int64.add", lambda: (Call(lambda a, b: a + b).eval(), (torch.arange(6).view(2, 3), torch.arange(3) * 7))),
@@ -189,6 +196,7 @@ CASES = [
     Case("promoted.bool", lambda: whole(lambda a, b: a * b + True, BOOL, I32)),
     Case("promoted.sqrt", lambda: whole(lambda a: (a * a).sqrt(), I64), FLOAT),
     Case("promoted.constant", lambda: whole(lambda a: a * torch.arange(3) + torch.arange(5.0)[:, None], F32)),
+    Case("promoted.cat", lambda: whole(lambda a, b: torch.cat([a, b], 1), F32, I64)),
     Case("promoted.clamp", lambda: whole(lambda a: a.clamp(-1.5, 20.5), I64)),
     Case("bool.mul", lambda: whole(torch.mul, BOOL, BOOL)),
     Case("bool.add", lambda: whole(torch.add, BOOL, BOOL)),
@@ -198,5 +206,7 @@ CASES = [
     Case("to.bool", lambda: whole(lambda a: a.clamp(min=0).bool(), F32)),
     Case("to.from_bool", lambda: whole(lambda a: a.to(torch.int32), BOOL)),
     Case("to.type_as", lambda: whole(lambda a, b: a.type_as(b), I32, I64)),
+    Case("to.integers", lambda: floating(several_to_integers, *PAIR)),
+    Case("to.float_several", lambda: ints(lambda a, b: torch.dequantize([a, b]), *PAIR)),
     Case("to.copy", lambda: floating(lambda a: (a + 1).to(torch.float32, copy=True), ONE)),
 ]  # fmt: skip

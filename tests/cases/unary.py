@@ -14,7 +14,7 @@ from .making import EXACT, FLOAT, NCHW, PAIR, SWISH, WEIGHTED, Case, Made, Near,
 
 S8 = torch.qint8
 
-LEAKY = Near(1, 0.9, "XNNPACK multiplies what is below zero by a slope in 8-bit fixed point", ("litert",))
+LEAKY = Near(1, 0.9, "XNNPACK multiplies by factors with 8 bits behind the point", ("litert",))
 CLAMPED = Near(0.1, 1, f"{FLOAT.reason}, here that of the clamped sums")
 ONE_IN_INTEGERS = Near(1, 0.95, "PyTorch multiplies what is above zero by 1 as the integers of the slopes hold it")
 PRELU = Near(1, 0.98, "LiteRT multiplies by the slope in fixed point, rounded twice", ("litert",))
@@ -64,6 +64,7 @@ CASES = [
     Case("hardtanh.behind_linear", lambda: eager(Seq(nn.Linear(7, 5), nn.Hardtanh()), (3, 7)), WEIGHTED),
     Case("hardtanh.behind_add", lambda: ints(lambda a, b: F.hardtanh(Q.add(a, b, 0.0603137, 120)), *PAIR)),
     *both(lambda a, low: F.threshold(a, 0.4, -1.2), "threshold"),
+    Case("threshold.function", lambda: ints(lambda a: Q.threshold(a, 0.4, -1.2), ONE)),
     *both(lambda a, low: F.leaky_relu(a, 0.1713), "leaky_relu", LEAKY),
     Case("leaky_relu.in_place", lambda: ints(lambda a: F.leaky_relu(a, 0.1713, inplace=True), ONE), LEAKY),
     Case("leaky_relu.scale", lambda: ints(lambda a: Q.leaky_relu(a, 0.17, False, 0.0207111, 12), ONE), LEAKY),

@@ -53,6 +53,7 @@ CASES = [
     Case("float.index_computed_int32", lambda: given(lambda x, i: x[i], torch.tensor([1, -1], dtype=torch.int32))),
     Case("float.index_computed_pair", lambda: given(lambda x, i, j: x[i, j], torch.tensor([[1], [-2]]), torch.tensor([0, 4, 3]))),
     Case("float.index_last", lambda: given(lambda x, i: x[torch.arange(4), i], torch.tensor([1, 2, -3, 0]))),
+    Case("float.index_one_row", lambda: given(lambda x, i: x[torch.zeros(3, dtype=torch.int64), i], torch.tensor([2]))),
     Case("float.index_apart_computed", lambda: given(lambda x, i: x[[0, 2], :, i], torch.tensor([1, -1]))),
     Case("float.index_select_computed", lambda: given(
         lambda x, i: x.permute(2, 0, 1).index_select(1, i), torch.tensor([3, 1]))),

@@ -68,7 +68,8 @@ def _position(c: Context, indices: Sequence[Value | Array], sizes: Sequence[int]
         computed = wrapped if computed is None else part(c, "ADD", computed, wrapped)
     if computed is None:
         return c.const(known.astype(np.int32), "index")
-    return part(c, "ADD", computed, c.const(known, "index")) if known.any() or known.ndim > computed.type.rank else computed
+    alone = not known.any() and np.broadcast_shapes(known.shape, computed.type.shape) == computed.type.shape
+    return computed if alone else part(c, "ADD", computed, c.const(known, "index"))
 
 
 @lowers("aten::gather", order=Order.PLAIN, ignores=("sparse_grad",))

@@ -91,12 +91,14 @@ def power_by_tensor(c: Context, x: Operand, exponent: Value) -> Value:
 @lowers("aten::div.Tensor_mode", "aten::div.Scalar_mode")
 def rounded_division(c: Context, x: Operand, other: Operand, rounding_mode: str | None) -> Value:
     x, other = promoted(c, x, other, dtype=c.out_type().dtype)
-    if not x.type.dtype.is_float:  # whose division in the files is rounded to zero
+    if rounding_mode is None:
+        return result(c, "DIV", x, other)
+    if not x.type.dtype.is_float:  # integers divided in the files are rounded to zero
         return result(c, "FLOOR_DIV" if rounding_mode == "floor" else "DIV", x, other)
-    if rounding_mode == "floor":  # a quotient that is rounded up to a whole number must not count as one
-        return result(c, "ROUND", part(c, "DIV", part(c, "SUB", x, part(c, "FLOOR_MOD", x, other)), other))
-    quotient = part(c, "DIV", x, other)
-    return result(c, "DIV", x, other) if rounding_mode is None else truncated(c, quotient)
+    if rounding_mode == "trunc":
+        return truncated(c, part(c, "DIV", x, other))
+    # without what remains the quotient is whole; rounded up to a whole number it must not count as one
+    return result(c, "ROUND", part(c, "DIV", part(c, "SUB", x, part(c, "FLOOR_MOD", x, other)), other))
 
 
 @lowers("aten::floor_divide")

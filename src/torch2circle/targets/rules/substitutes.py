@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -110,10 +111,13 @@ def in_fewer_dimensions(runs: Callable[[Node], bool], ops: Sequence[str]) -> lis
         groups: list[list[int]] = []
         for axis in (a for a in range(out.rank) if out.shape[a] != 1):
             alike = groups and all((s[axis] == 1) == (s[groups[-1][0]] == 1) for s in shapes)
-            groups[-1].append(axis) if alike else groups.append([axis])
+            if alike:
+                groups[-1].append(axis)
+            else:
+                groups.append([axis])
         if len(groups) > 4:
             return None
-        few = [tuple(int(np.prod([s[axis] for axis in group])) for group in groups) for s in shapes]
+        few = [tuple(math.prod(s[axis] for axis in group) for group in groups) for s in shapes]
         narrow = [_reshaped(node, v, shape) for v, shape in zip(inputs, few, strict=True)]
         result = emit(node.op, out.reshape(np.broadcast_shapes(*few)), *narrow, like=node, **node.attrs)
         return reshape(result, out.shape, node)

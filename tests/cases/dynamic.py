@@ -53,6 +53,10 @@ def conv(name: str, weight: Shape, x: Shape, *arguments: Any, axis: int | None =
     return Call(lambda x: op(x, p, True)).eval(), inputs([x])
 
 
+def zeros(made: Made) -> Made:
+    return made[0], tuple(torch.zeros_like(x) for x in made[1])
+
+
 def rounded(op: Callable[..., Tensor], weight: Tensor) -> Made:
     """The activation is quantized with a scale that is known before; 7 bits of it, so that FBGEMM's sums do not saturate."""
     torch.backends.quantized.engine = "fbgemm"
@@ -118,6 +122,7 @@ CASES = [
     *each("dynamic.conv3d", lambda: conv("conv3d", (5, 4, 3, 2, 2), VOLUME, [1, 2, 1], [1, 0, 1], [1, 1, 1], 1), ON_GRID),
     *each("dynamic.conv2d_one_image", lambda: conv("conv2d", (5, 4, 3, 2), (1, 4, 9, 11), *SLIDING), ON_GRID),
     *each("dynamic.conv2d_per_tensor", lambda: conv("conv2d", (5, 4, 3, 2), IMAGE, *SLIDING, axis=None), ON_GRID),
+    *each("dynamic.conv2d_zeros", lambda: zeros(conv("conv2d", (5, 4, 3, 2), IMAGE, *SLIDING)), ON_GRID),
     *each("dynamic.conv2d_qnnpack", lambda: conv("conv2d", (5, 4, 3, 2), IMAGE, *SLIDING, axis=None, engine="qnnpack"), ON_GRID),
     *each("dynamic.conv2d_grouped", lambda: conv("conv2d", (6, 2, 3, 2), IMAGE, [1, 1], [1, 0], [1, 1], 2), ON_GRID),
     *each("dynamic.conv2d_depthwise", lambda: conv("conv2d", (4, 1, 3, 2), IMAGE, [1, 2], [1, 0], [1, 1], 4), ON_GRID),

@@ -21,7 +21,7 @@ from ..quant import Weights, array_of, type_of
 from ..record import Call
 from .context import Builder, Context, Perm, Placed, plain, reshaped
 from .conv import conv
-from .formula import part
+from .formula import cast, part
 from .linear import fully_connected
 from .registry import Order, lowers
 from .transposed import conv_transposed
@@ -31,6 +31,8 @@ Formula = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 LEAST_SCALE = float(np.float32(6.1e-5))
 """PyTorch raises smaller scales to this one."""
+SCALE_OF_ZERO, LEAST_SPAN = 0.1, 1 / float(np.finfo(np.float32).max)
+"""The scale that PyTorch takes for an activation whose own is at most this, so that float32 could not divide by it."""
 FLOAT_NOISE = 2.0**-16
 """Of the largest result: what sums of float32 products differ by if they are added in another order."""
 NEAR_TIE = 2.0**-14
@@ -145,15 +147,19 @@ def half(weight: Tensor, bias: Tensor | None) -> Weights:
     return Weights.of(weight.clamp(-largest, largest).half(), bias)
 
 
-@lowers("aten::quantize_per_tensor_dynamic")
-def quantize_dynamic(c: Context, x: Value, reduce_range: bool) -> Value:
-    """Reference models quantize at run time only to dequantize again, which float operators do exactly."""
+@lowers("aten::quantize_per_tensor_dynamic", ignores=("reduce_range",))
+def quantize_dynamic(c: Context, x: Value) -> Value:
+    """Reference models quantize at run time only to dequantize again, which float operators do exactly.
+
+    ``reduce_range`` is QNNPACK's to ignore, so the scale that came out tells the number of steps.
+    """
     dtype = c.outs[0].dtype
     if dtype is torch.float16:
         wide = part(c, "MUL", x, 2.0**13 + 1)  # what 11 bits do not hold drops out of the difference
         return c.at_run_time(wide, lambda c: c.emit("SUB", wide, part(c, "SUB", wide, x), fused_activation_function="NONE"))
-    steps = 255 if not reduce_range or torch.backends.quantized.engine == "qnnpack" else 127
-    grid = grid_of(c, x, steps, torch.iinfo(dtype).min)
+    made, source = c.outs[0], c.recorded("self")
+    count = min((255, 127), key=lambda count: abs(Steps.of(source, count).scale - made.q_scale()))
+    grid = grid_of(c, x, count, torch.iinfo(dtype).min)
     integers = centred(c, x, grid)
     return c.at_run_time(integers, lambda c: c.emit("MUL", integers, grid.scale, fused_activation_function="NONE"))
 
@@ -232,7 +238,7 @@ def _exact_but_for_ties(c: Context, example: Example, steps: Steps) -> None:
 
 
 def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: Steps, squeezed: bool) -> Value:
-    grid = grid_of(c, x.value, steps.count)
+    grid = grid_of(c, x.value, steps.count, for_others=squeezed)
     rounded = Placed(on_grid(c, x.value, grid), x.order)
     if not squeezed:
         _exact_but_for_ties(c, example, steps)
@@ -275,8 +281,8 @@ class Steps:
         """``count`` steps from the smallest to the largest element and 0, as PyTorch chooses them in float64."""
         low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
         span = (high - low) / count
-        if span * float(np.finfo(np.float32).max) <= 1:  # float32 cannot divide by it
-            return Steps(0.1, 0, count)
+        if span <= LEAST_SPAN:
+            return Steps(SCALE_OF_ZERO, 0, count)
         return Steps(max(span, LEAST_SCALE), round(-low / span), count)
 
     def rounded(self, x: Tensor) -> Tensor:
@@ -332,8 +338,11 @@ class Grid:
     lowest: int = 0
 
 
-def grid_of(c: Context, x: Value, count: int, lowest: int = 0) -> Grid:
-    """``Steps.of`` in float32, the scale to its last bit: what float64 keeps is added behind."""
+def grid_of(c: Context, x: Value, count: int, lowest: int = 0, *, for_others: bool = False) -> Grid:
+    """``Steps.of`` in float32, the scale to its last bit: what float64 keeps is added behind.
+
+    ``for_others``: not ``x`` alone is put on the grid. Then the scale matters also if ``x`` is zero.
+    """
     x = _few_dimensions(c, x)
     op = partial(part, c)
     axes = c.const(list(range(x.type.rank)), "axes")
@@ -347,7 +356,11 @@ def grid_of(c: Context, x: Value, count: int, lowest: int = 0) -> Grid:
     lost = op("SUB", op("MINIMUM", high, low), op("SUB", span, op("MAXIMUM", high, low)))
     near = op("DIV", span, count)
     rest = op("ADD", op("SUB", span, op("MUL", near, count + 1)), near)  # span - count * near, and nothing of it is lost
-    scale = op("MAXIMUM", op("ADD", near, op("DIV", op("ADD", rest, lost), count)), LEAST_SCALE)
+    least: Value | float = LEAST_SCALE
+    if for_others:
+        zero = cast(c, op("LESS_EQUAL", span, count * LEAST_SPAN, dtype=DType.BOOL), DType.FLOAT32)
+        least = op("MAXIMUM", op("MUL", zero, SCALE_OF_ZERO), least)
+    scale = op("MAXIMUM", op("ADD", near, op("DIV", op("ADD", rest, lost), count)), least)
     share = op("DIV", low, op("MAXIMUM", span, float(np.finfo(np.float32).tiny)))
     first = lowest * (count + 1) // 256
     zero_point = op("ROUND", op("ADD", op("MUL", share, count), first) if first else op("MUL", share, count))

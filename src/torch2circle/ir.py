@@ -185,7 +185,7 @@ class Value:
         return f"%{self.name}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)  # a repr would tell of all nodes before it, each as often as there are ways to it
 class Node:
     """One operator: schema name, inputs (None for an optional one left out), options, results."""
 

@@ -17,7 +17,7 @@ SOURCE = Path(torch2circle.__file__).parent
 ROWS = [
     {"errors"},
     {"ir"},
-    {"spec", "arithmetic", "quant", "format", "unfused"},
+    {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
     {"loading", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "implant", "runtimes"},
     {"verify"},
     {"pipeline"},
@@ -25,8 +25,9 @@ ROWS = [
     {"show", "cli"},
     {"__init__", "__main__"},
 ]
+RECORDING = {"record", "provenance", "mutation", "unfused", "plain"}
 ALLOWED = {
-    "torch": {"loading", "safety", "healing", "record", "provenance", "mutation", "unfused", "quant", "lower", "pipeline", "support"},
+    "torch": RECORDING | {"loading", "safety", "healing", "quant", "lower", "pipeline", "support"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),

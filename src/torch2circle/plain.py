@@ -1,35 +1,47 @@
 """Operators on plain 8-bit integers, with the scale in an argument, as operators on PyTorch's quantized tensors.
 
-So the graphs of ``torch.export`` quantization are written (``quantized_decomposed::``), and what PyTorch's inductor makes of them for x86
-(``onednn::``). While recording, such an operator runs as the formula here, whose integers know their scale.
+So the graphs of quantization by ``torch.export`` are written (``quantized_decomposed::``), and what PyTorch's inductor makes of them for
+x86 (``onednn::``). While recording, each runs as the formula here, whose integers know their scale.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils import _pytree as pytree
 
 from .errors import UnsupportedUse
 
 Number = float | Tensor
-Operator = Callable[..., Tensor]
-
-_QUANTIZED = {torch.uint8: torch.quint8, torch.int8: torch.qint8}
-_ACTIVATIONS: Mapping[str, Callable[[Tensor, Sequence[Any], str], Tensor]] = {
+FLOAT_NOISE = 2.0**-14
+"""Of the largest result: what sums of float32 products differ by if they are added in another order."""
+QUANTIZED = {torch.uint8: torch.quint8, torch.int8: torch.qint8}
+ACTIVATIONS: Mapping[str, Callable[[Tensor, Sequence[Any], str], Tensor]] = {
     "none": lambda x, _, __: x,
     "relu": lambda x, _, __: torch.relu(x),
-    "relu6": lambda x, _, __: F.relu6(x),
     "hardtanh": lambda x, bounds, __: F.hardtanh(x, *bounds),
     "hardswish": lambda x, _, __: F.hardswish(x),
     "swish": lambda x, _, __: F.silu(x),
     "gelu": lambda x, _, algorithm: F.gelu(x, approximate=algorithm),
 }
+
+
+def deviation(made: Tensor, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """By how much PyTorch's own kernel ``func`` is off what its formula ``made``; empty if only by rounding."""
+
+    def plain(x: Tensor) -> Tensor:  # a copy, since some kernels write into an operand
+        return x.int_repr() if x.is_quantized else x.clone() if x.is_floating_point() else x
+
+    args, kwargs = pytree.tree_map_only(Tensor, plain, (tuple(args), dict(kwargs)))
+    given, wanted = func(*args, **kwargs).double(), (made.int_repr() if made.is_quantized else made).double()
+    off = (given - wanted).abs().max()
+    if made.is_quantized:
+        return f"{int(off)} LSB" if off > 1 else ""
+    return f"{off:.3g}" if off > FLOAT_NOISE * wanted.abs().max() else ""
 
 
 def real(x: Tensor, scale: Number, zero_point: Number) -> Tensor:
@@ -39,30 +51,109 @@ def real(x: Tensor, scale: Number, zero_point: Number) -> Tensor:
     return torch.dequantize(x if x.is_quantized else torch._make_per_tensor_quantized_tensor(x, float(scale), int(zero_point)))
 
 
-def rounded(x: Tensor, scale: Number, zero_point: Number, dtype: torch.dtype | None, low: int | None = None, high: int | None = None) -> Tensor:
-    """``x`` in integers of type ``dtype`` from ``low`` to ``high``, or in float."""
+def real_channels(x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int = 0, *_: Any) -> Tensor:
+    zeros = torch.zeros(len(scales), dtype=torch.int64) if zero_points is None else zero_points.long()
+    return torch.dequantize(torch._make_per_channel_quantized_tensor(x, scales, zeros, axis))
+
+
+def rounded(x: Tensor, scale: Number, zero_point: Number, dtype: torch.dtype | None) -> Tensor:
+    """``x`` in integers of type ``dtype``, or in float."""
     if dtype is torch.float32:
         return x
-    if dtype not in _QUANTIZED:
-        raise UnsupportedUse("dtype of integers", str(dtype), "torch.uint8, torch.int8")
-    scale, zero_point, info = float(scale), int(zero_point), torch.iinfo(dtype)
-    integers = torch.quantize_per_tensor(x, scale, zero_point, _QUANTIZED[dtype])
-    if (low, high) in ((None, None), (info.min, info.max)):
+    dtype = dtype or torch.uint8
+    if dtype not in QUANTIZED:
+        raise UnsupportedUse("output_dtype", str(dtype), "torch.uint8, torch.int8, torch.float32")
+    return torch.quantize_per_tensor(x, float(scale), int(zero_point), QUANTIZED[dtype])
+
+
+def quantize(x: Tensor, scale: Number, zero_point: Number, low: int, high: int, dtype: torch.dtype, *_: Any) -> Tensor:
+    integers, info = rounded(x, scale, zero_point, dtype), torch.iinfo(dtype)
+    if (int(low), int(high)) == (info.min, info.max):
         return integers
-    return torch.clamp(integers, *((end - zero_point) * scale for end in (low, high)))
+    return torch.clamp(integers, *((int(end) - int(zero_point)) * float(scale) for end in (low, high)))
 
 
-# -- graphs of torch.export
+def dequantize(x: Tensor, scale: Number, zero_point: Number, *_: Any) -> Tensor:
+    return real(x, scale, zero_point)
 
 
-def quantize(input: Tensor, scale: Number, zero_point: Number, quant_min: int, quant_max: int, dtype: torch.dtype) -> Tensor:
-    return rounded(input, scale, zero_point, dtype, int(quant_min), int(quant_max))
+# -- a product of integers and what is computed behind it, in float, before it is rounded
 
 
-def dequantize(input: Tensor, scale: Number, zero_point: Number, *_: Any, **__: Any) -> Tensor:
-    return real(input, scale, zero_point)
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, where: Sequence[Any]) -> Tensor:
+    stride, padding, dilation, groups = where
+    # oneDNN's order in memory, which it demands of another operand, too
+    x = x.contiguous(memory_format={4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim(), torch.contiguous_format))
+    return torch.convolution(x, weight, bias, stride, padding, dilation, False, [0] * (x.dim() - 2), groups)
 
 
-def dequantize_channels(input: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int, *_: Any, **__: Any) -> Tensor:
-    zeros = torch.zeros(len(scales), dtype=torch.long) if zero_points is None else zero_points.long()
-    return torch.dequantize(torch._make_per_channel_quantized_tensor(input, scales, zeros, axis))
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, where: Sequence[Any]) -> Tensor:
+    return F.linear(x, weight, bias)
+
+
+def product(args: Sequence[Any], layer: Callable[..., Tensor], bias: Tensor | None, where: Sequence[Any]) -> Tensor:
+    x, x_scale, x_zero_point, packed, w_scale, w_zero_point = args
+    dense = packed.to_dense()
+    weight = dense.t() if layer is linear else dense.squeeze(2) if dense.dim() > x.dim() else dense  # kernels of lines have a row
+    numbers = real(weight, w_scale, w_zero_point) if w_scale.numel() == 1 else real_channels(weight, w_scale, w_zero_point)
+    return layer(real(x, x_scale, x_zero_point), numbers, bias, where)
+
+
+def activated(x: Tensor, name: str, arguments: Sequence[Any], algorithm: str | None) -> Tensor:
+    if name not in ACTIVATIONS:
+        raise UnsupportedUse("operator behind a product of integers", name, ", ".join(ACTIVATIONS))
+    return ACTIVATIONS[name](x, arguments, algorithm or "none")
+
+
+def pointwise(layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def formula(*args: Any) -> Tensor:
+        operands, bias, where, (scale, zero_point, dtype, *activation) = args[:6], args[6], args[7:-6], args[-6:]
+        return rounded(activated(product(operands, layer, bias, where), *activation), scale, zero_point, dtype)
+
+    return formula
+
+
+def pointwise_binary(layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def formula(*args: Any) -> Tensor:
+        operands, other, bias, where = args[:6], args[6], args[7], args[8:-10]
+        scale, zero_point, dtype, other_scale, other_zero_point, name, alpha, *activation = args[-10:]
+        if name not in ("sum", "add") or alpha not in (None, 1):
+            raise UnsupportedUse("operator on a product of integers and another tensor", f"{name} with alpha={alpha}", "sum, add; alpha=1")
+        total = product(operands, layer, bias, where) + real(other, other_scale, other_zero_point)
+        return rounded(activated(total, *activation), scale, zero_point, dtype)
+
+    return formula
+
+
+def elementwise(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+    def formula(*args: Any) -> Tensor:
+        return rounded(function(real(*args[:3]), real(*args[3:6])), *args[6:])
+
+    return formula
+
+
+def batch_norm(*args: Any) -> Tensor:
+    weight, bias, mean, variance, eps, *out = args[3:]
+    return rounded(F.batch_norm(real(*args[:3]), mean, variance, weight, bias, eps=eps), *out)
+
+
+FORMULAS: Mapping[str, Callable[..., Tensor]] = {
+    **dict.fromkeys((f"quantized_decomposed::quantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), quantize),
+    **dict.fromkeys((f"quantized_decomposed::dequantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), dequantize),
+    "quantized_decomposed::dequantize_per_channel": real_channels,
+    **dict.fromkeys(
+        (
+            "onednn::qconv_pointwise", "onednn::qconv_pointwise.tensor", "onednn::qconv1d_pointwise", "onednn::qconv2d_pointwise",
+            "onednn::qconv2d_pointwise.tensor", "onednn::qconv3d_pointwise",
+        ),
+        pointwise(convolution),
+    ),
+    **dict.fromkeys(("onednn::qconv2d_pointwise.binary", "onednn::qconv2d_pointwise.binary_tensor"), pointwise_binary(convolution)),
+    **dict.fromkeys(("onednn::qlinear_pointwise", "onednn::qlinear_pointwise.tensor"), pointwise(linear)),
+    **dict.fromkeys(("onednn::qlinear_pointwise.binary", "onednn::qlinear_pointwise.binary_tensor"), pointwise_binary(linear)),
+    "onednn::qadd.tensor": elementwise(torch.add),
+    "onednn::qadd_relu.tensor": elementwise(lambda a, b: torch.relu(a + b)),
+    "onednn::qmul.tensor": elementwise(torch.mul),
+    "onednn::qbatch_norm2d": batch_norm,
+}  # fmt: skip
+"""Operator -> the same on quantized tensors, with the arguments in the order of the schema."""

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, storage_of, write_back
+from .plain import FORMULAS, deviation
 from .provenance import Provenance
 from .unfused import UNFUSED, padded_encoders, without_fast_path
 
@@ -262,6 +263,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
+        if op in FORMULAS:
+            with self:
+                made = FORMULAS[op](*bound.values())
+            self.compare(deviation(made, func, args, kwargs or {}), op, bound)
+            return made
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written and op != "aten::detach_":
             return self.write(func, op, bound, written, run)
@@ -293,6 +299,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return UNFUSED[op]
         table = {} if quantized else _core_decompositions()
         return table[func] if func in table else None  # noqa: SIM401  # its get() looks elsewhere
+
+    def compare(self, off: str, op: str, bound: Mapping[str, Any]) -> None:
+        if off:
+            where = self.provenance.here(op, bound)
+            message = f"PyTorch's own kernel overflows, and is up to {off} off; the file is not ({where})"
+            self.findings.append(Finding("warning", "kernel-overflow", where.module or "<top>", message))
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:

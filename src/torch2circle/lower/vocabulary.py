@@ -9,11 +9,12 @@ import re
 
 import torch
 
+from ..plain import FORMULAS
 from .registry import LOWERINGS
 
 # What computes nothing that a file could hold. A name is what its first matching pattern says.
 NOT_COMPUTING = {
-    r"prepack|pack_gemm|make_quantized_cell_params": "makes packed parameters, before the model runs",
+    r"prepack(?!ed)|pack_gemm|make_quantized_cell_params": "makes packed parameters, before the model runs",
     r"_unpack(?!ed)|::conv\w*_(stride|padding|dilation|groups|output_padding|transpose|unpack_sizes)$": "reads packed parameters",
     r"_out(\.\w+)?$|[._]out$|\.\w+_out$": "writes into a tensor given by the caller; models call the form that returns one",
     r"::(?!_)\w+_(\.\w+)?$|::_index_put_impl_": "writes in place; recorded as the operator that returns a new tensor",
@@ -30,16 +31,7 @@ REFUSED: dict[str, str] = {
     "aten::grid_sampler_2d": "sampling at computed positions: neither runtime has it",
     **dict.fromkeys(("_quantized::conv3d", "_quantized::conv3d_relu"), "declared by PyTorch, without a kernel"),
     "sparse::qlinear_relu_dynamic": "declared by PyTorch, without a kernel that works",
-    **dict.fromkeys(
-        (
-            "onednn::qadd.tensor", "onednn::qadd_relu.tensor", "onednn::qmul.tensor", "onednn::qbatch_norm2d",
-            "onednn::qconv_pointwise", "onednn::qconv_pointwise.tensor", "onednn::qconv1d_pointwise", "onednn::qconv3d_pointwise",
-            "onednn::qconv2d_pointwise", "onednn::qconv2d_pointwise.tensor", "onednn::qconv2d_pointwise.binary",
-            "onednn::qconv2d_pointwise.binary_tensor", "onednn::qlinear_pointwise", "onednn::qlinear_pointwise.tensor",
-            "onednn::qlinear_pointwise.binary", "onednn::qlinear_pointwise.binary_tensor",
-        ),
-        "made by PyTorch's inductor, on integers whose scale is an argument: export the model before it is compiled",
-    ),
+    "_quantized::_wrapped_quantized_linear_prepacked": "its weights are an address in this process, which nothing unpacks",
 }  # fmt: skip
 
 
@@ -59,4 +51,6 @@ def reason(op: str) -> str | None:
     """Why ``op`` has no lowering; None if it has one, or if nobody has thought about it."""
     if op in LOWERINGS:
         return None
+    if op in FORMULAS:
+        return "recorded as a formula of other operators"
     return REFUSED.get(op) or next((why for pattern, why in NOT_COMPUTING.items() if re.search(pattern, op)), None)

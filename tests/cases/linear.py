@@ -86,6 +86,7 @@ CASES = [
     Case("linear.sparse_relu", lambda: sparse(SPARSE.qlinear_relu), WEIGHTED),
     Case("linear.leaky", lambda: by_hand(Q.linear_leaky_relu, 0.13), WEIGHTED),
     Case("linear.leaky_per_tensor", lambda: by_hand(Q.linear_leaky_relu, 0.013, axis=None), WEIGHTED),
+    Case("linear.leaky_steep", lambda: by_hand(Q.linear_leaky_relu, 1.7), WEIGHTED),
     Case("linear.tanh", lambda: by_hand(Q.linear_tanh, scale=1 / 128), ISLAND),
     Case("linear.wrapped", lambda: floating(wrapped, (31, 17)), WEIGHTED),
     Case("float.linear_one_output", lambda: floating(OneOutput(), (5, 6, 7)), FLOAT),

@@ -29,6 +29,7 @@ ONE = replace(
         *hybrid.stored_weights(_BARE.runs),
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,
+        *map(weighted.affine_channels_in_parts, weighted.OPERATORS),
         *moves.move_then_requantize,
         moves.requantize_before_joining,
         *tables.lookups(_BARE.runs),

@@ -106,7 +106,8 @@ def test_a_state_goes_from_call_to_call_through_the_caller(target: str, tmp_path
 def test_a_hundred_steps_in_float(recurrent: str, target: str) -> None:
     """Errors of float32 sums do not grow along a sequence."""
     exported = torch2circle.export(made(lambda: Layer(nn.LSTM(16, 32), output)), (features(100, 1, 16),), recurrent=recurrent)
-    assert len(exported.for_target(target).nodes()) == {"fused": {"onert": 1, "litert": 3}[target], "unrolled": 100 * 12 + 3}[recurrent]
+    count = len(exported.for_target(target).nodes())
+    assert count < 5 if recurrent == "fused" else 1200 < count < 1210
     assert operators(exported.verify(target)) > 110
 
 
@@ -125,7 +126,8 @@ def test_a_hundred_steps_of_what_is_quantized_at_run_time(layer: Any, options: d
     report = exported.verify(target)
     assert report.ok(lsb=1), report.worst
     assert operators(report) > least
-    assert [f.code for f in exported.findings] == ["dynamic"]
+    codes = [finding.code for finding in exported.findings]
+    assert codes == ["dynamic"]
 
 
 @TARGET
@@ -137,11 +139,11 @@ def test_float16_weights_are_as_good_as_float(target: str) -> None:
 def test_the_lowest_integer_is_no_weight_of_a_hybrid_lstm() -> None:
     """LiteRT's kernel takes -128 for another number where it multiplies 16 at once. PyTorch's symmetric scale uses it."""
     layer = nn.LSTM(32, 64)
-    for low, hybrid in ((-1.0, False), (-0.9, True)):
+    for low, hybrid in ((-1.01, False), (-0.99, True)):
         with torch.no_grad():
             for weight in (layer.weight_ih_l0, layer.weight_hh_l0):
                 weight.copy_(features(*weight.shape).clamp(-0.9, 0.9) / 8)
-                weight[0, 0], weight[1, 1] = low / 8, 0.95 / 8
+                weight[:, 0], weight[1, 1] = low / 8, 1 / 8
         exported = torch2circle.export(quantize_dynamic(Layer(layer, output).eval(), {nn.LSTM}), (features(20, 1, 32),))
         ops = {node.op for node in exported.for_target("litert").nodes()}
         assert ("DEQUANTIZE" not in ops) == hybrid

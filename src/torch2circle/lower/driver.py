@@ -18,6 +18,7 @@ from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value,
 from ..optimize.fuse import ACTIVATIONS
 from ..quant import type_of
 from ..record import Call, Recording, Ref
+from ..spec import OPS
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 from .vocabulary import reason
@@ -129,6 +130,16 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
         placed_result = made if isinstance(made, Placed) else Placed(made, c.order_of(made))
         builder.env[number] = _quantized(c, number, placed_result) if island else placed_result
         _check(builder, call, number)
+        if number not in builder.steps and (step := _step_behind(builder, builder.env[number].value)):
+            builder.steps[number] = step
+
+
+def _step_behind(builder: Builder, value: Value) -> float:
+    """The tolerance of the float tensors that a value only moves elements of; 0 if none is known."""
+    if value.node is None or not OPS[value.node.op].moves or not value.type.dtype.is_float:
+        return 0
+    inputs = [v for v in value.node.inputs if v is not None]
+    return max(builder.steps.get(v.origin.tensor, 0) if v.origin else _step_behind(builder, v) for v in inputs)
 
 
 def _refuse_run_time_scales(builder: Builder, tensors: Sequence[Any], where: Where) -> None:

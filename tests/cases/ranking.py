@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .making import NCHW, Call, Case, Seq, floating, ints
+from .making import FLOAT, NCHW, Call, Case, Seq, floating, ints
 
 CASES = [
     Case("sort", lambda: ints(lambda a: a.sort(1), (2, 13, 3))),
@@ -23,6 +23,6 @@ CASES = [
     Case("float.topk", lambda: floating(lambda a: a.topk(3), (5, 17))),
     Case("float.topk_values", lambda: floating(lambda a: a.topk(3, sorted=False)[0].sum(-1), (5, 17))),
     Case("float.topk_smallest", lambda: floating(lambda a: a.topk(3, largest=False), (5, 17))),
-    Case("float.topk_behind_conv", lambda: floating(Seq(nn.Conv2d(3, 7, 3), Call(lambda a: a.topk(2, 1)[1])), NCHW)),
+    Case("float.topk_behind_conv", lambda: floating(Seq(nn.Conv2d(3, 7, 3), Call(lambda a: a.topk(2, 1)[1])), NCHW), FLOAT),
     Case("float.topk_of_a_line", lambda: floating(lambda a: a.topk(5), (40,))),
 ]  # fmt: skip

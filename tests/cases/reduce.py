@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .making import FLOAT, NCHW, Call, Case, Seq, floating, inputs, ints
+from .making import AVERAGE, FLOAT, NCHW, Call, Case, Seq, floating, inputs, ints
 
 INT8 = torch.qint8
 T = torch.ops.aten
@@ -28,7 +28,7 @@ CASES = [
     Case("mean.qnnpack", lambda: ints(lambda a: a.mean([2, 3]), (3, 37, 7, 9), engine="qnnpack")),
     Case("mean.last", lambda: ints(lambda a: a.mean(-1), (13, 17, 9))),
     Case("mean.whole", lambda: ints(lambda a: a.mean(), SHAPE)),
-    Case("mean.rank5", lambda: ints(lambda a: a.mean([1, 3]), RANK5)),
+    Case("mean.rank5", lambda: ints(lambda a: a.mean([1, 3]), RANK5), AVERAGE),
     Case("max", lambda: ints(lambda a: a.max(1), SHAPE)),
     Case("max.values", lambda: ints(lambda a: a.max(-1, keepdim=True)[0], SHAPE)),
     Case("max.places", lambda: ints(lambda a: a.max(2, keepdim=True)[1], SHAPE, dtype=INT8)),
@@ -56,7 +56,7 @@ CASES = [
     Case("float.aminmax", lambda: floating(lambda a: torch.aminmax(a, dim=1), SHAPE)),
     Case("float.max", lambda: floating(lambda a: a.max(1), SHAPE)),
     Case("float.max_keepdim", lambda: floating(lambda a: a.max(1, keepdim=True), SHAPE)),
-    Case("float.max_behind_conv", lambda: floating(behind_conv(lambda a: a.max(1)[1]), NCHW)),
+    Case("float.max_behind_conv", lambda: floating(behind_conv(lambda a: a.max(1)[1]), NCHW), FLOAT),
     Case("float.max_whole", lambda: floating(lambda a: a.max(), SHAPE)),
     Case("float.min", lambda: floating(lambda a: a.min(-2), SHAPE)),
     Case("float.min_whole", lambda: floating(lambda a: a.min(), SHAPE)),
@@ -64,7 +64,7 @@ CASES = [
     Case("float.argmax_keepdim", lambda: floating(lambda a: a.argmax(-1, keepdim=True), SHAPE)),
     Case("float.argmax_whole", lambda: floating(lambda a: a.argmax(), SHAPE)),
     Case("float.argmax_whole_keepdim", lambda: floating(lambda a: a.argmax(keepdim=True), SHAPE)),
-    Case("float.argmax_whole_behind_conv", lambda: floating(behind_conv(lambda a: a.argmax()), NCHW)),
+    Case("float.argmax_whole_behind_conv", lambda: floating(behind_conv(lambda a: a.argmax()), NCHW), FLOAT),
     Case("float.argmax_of_equal_ones", lambda: floating(lambda a: torch.relu(a).argmax(1), SHAPE)),
     Case("float.argmin", lambda: floating(lambda a: a.argmin(2), SHAPE)),
     Case("float.prod", lambda: floating(lambda a: a.prod(1), SHAPE), FLOAT),
@@ -92,9 +92,11 @@ CASES = [
     Case("float.cdist_many", lambda: floating(
         lambda a, b: torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist"), (31, 7), (29, 7)), FLOAT),
     Case("float.cdist_1", lambda: floating(lambda a, b: torch.cdist(a, b, 1), (2, 3, 5, 7), (3, 4, 7)), FLOAT),
+    Case("float.cdist_by_name", lambda: floating(lambda a, b: T._cdist_forward(a, b, 2.0, None), (2, 5, 7), (2, 3, 7)), FLOAT),
     Case("float.pairwise_distance", lambda: floating(nn.PairwiseDistance(), (5, 7), (5, 7)), FLOAT),
     Case("float.cosine_similarity", lambda: floating(nn.CosineSimilarity(1), SHAPE, SHAPE), FLOAT),
     Case("all", lambda: floating(lambda a: (a > -3.5).all(1), SHAPE)),
+    Case("all.two", lambda: floating(lambda a: torch.all(a > -3.5, dim=(0, 2)), SHAPE)),
     Case("all.whole", lambda: floating(lambda a: (a > -3.5).all(), SHAPE)),
     Case("any", lambda: floating(lambda a: (a > 3.5).any((1, 2), keepdim=True), SHAPE)),
     Case("any.whole", lambda: floating(lambda a: (a > 3.5).any(), SHAPE)),

@@ -20,6 +20,7 @@ from . import (
     recurrent,
     reduce,
     resize,
+    sample,
     shape,
     transposed,
 )
@@ -43,11 +44,12 @@ FAMILIES = (
     parts,
     pick,
     pool,
-    resize,
-    ranking,
     quantize,
+    ranking,
     recurrent,
     reduce,
+    resize,
+    sample,
     shape,
     transposed,
 )

@@ -23,9 +23,11 @@ def _fewer_dimensions(node: Node) -> Replacement:
     gone = sorted(int(axis) % len(shape) for axis in operand(node, 1).array().flat)
     if len(shape) < 4 or (len(shape) == 4 and (node.attrs["keep_dims"] or gone == [1, 2])):
         return None
-    kept = [axis for axis in range(len(shape)) if axis not in gone]
     runs = [(goes, prod(shape[axis] for axis in run)) for goes, run in groupby(range(len(shape)), lambda axis: axis in gone)]
-    if len(runs) > 4:
+    if len(shape) == 4:
+        runs = [(axis in gone, size) for axis, size in enumerate(shape)]
+    elif len(runs) > 4:
+        kept = [axis for axis in range(len(shape)) if axis not in gone]
         x = transpose(x, [*kept, *gone], node)
         runs = [(False, prod(shape[axis] for axis in kept)), (True, prod(shape[axis] for axis in gone))]
     line = reshape(x, tuple(size for _, size in runs), node)
@@ -35,7 +37,7 @@ def _fewer_dimensions(node: Node) -> Replacement:
 
 
 fewer_dimensions: list[Rule] = [
-    rule(op, why="the runtime reduces at most four dimensions, and drops of four only an image's rows and columns")(_fewer_dimensions)
+    rule(op, why="the runtime reduces up to four dimensions, and of four drops only an image's rows and columns")(_fewer_dimensions)
     for op in REDUCTIONS
 ]
 
@@ -49,7 +51,7 @@ def minimum_as_maximum(node: Node) -> Replacement:
     return emit("NEG", node.out.type, emit("REDUCE_MAX", node.out.type, negative, axes, like=node, **node.attrs), like=node)
 
 
-@rule("TOPK_V2", why="the runtime cannot sort: an element's place is how many come before it, and a place gets its element")
+@rule("TOPK_V2", why="the runtime cannot sort, but count the elements in front of each, and then pick that with the right count")
 def topk_by_counting(node: Node) -> Replacement:
     x, (values, places) = operand(node), node.outputs
     *rows, n, k = *x.type.shape, values.type.shape[-1]

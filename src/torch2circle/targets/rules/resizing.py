@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir import Node
+from ...ir import DType, Node
 from ...optimize.engine import Replacement, emit, rule
 from ...optimize.layout import const, operand, reshape
 from .common import EIGHT_BIT, float_type
@@ -24,17 +24,17 @@ def nearest_as_gathers(node: Node) -> Replacement:
     return x
 
 
-@rule("RESIZE_BILINEAR", why="the runtimes round an interpolated integer down or away from zero; PyTorch to the nearest, and to even")
+@rule("RESIZE_BILINEAR", why="the runtime rounds an interpolated integer down, or half of one away from zero; PyTorch rounds to even")
 def bilinear_of_integers_in_float(node: Node) -> Replacement:
     """The integers themselves, without their scale: half way between two of them is then half way in float, too."""
     x, out = operand(node), node.out.type
     if x.type.dtype not in EIGHT_BIT or x.type.quant != out.quant:
         return None
-    # onert takes the operand of CAST for one without a scale, which any producer but RESHAPE then refuses
-    line = reshape(x, (x.type.size, 1), node)
-    name = x.type.dtype.name
+    name, scaleless = x.type.dtype.name, x.type.dtype is DType.UINT8
+    # onert takes operand and result of CAST for ones without a scale, which any neighbour but RESHAPE then refuses
+    line = reshape(x, (x.type.size, 1), node) if scaleless else x
     numbers = emit("CAST", float_type(line.type), line, like=node, in_data_type=name, out_data_type="FLOAT32")
-    image = reshape(numbers, x.type.shape, node)
-    resized = emit("RESIZE_BILINEAR", float_type(out), image, node.inputs[1], like=node, **node.attrs)
-    whole = emit("ROUND", float_type(out), resized, like=node)
-    return emit("CAST", out, whole, like=node, in_data_type="FLOAT32", out_data_type=name)
+    resized = emit("RESIZE_BILINEAR", float_type(out), reshape(numbers, x.type.shape, node), node.inputs[1], like=node, **node.attrs)
+    whole = reshape(emit("ROUND", float_type(out), resized, like=node), (out.size, 1) if scaleless else out.shape, node)
+    stored = emit("CAST", out.reshape(whole.type.shape), whole, like=node, in_data_type="FLOAT32", out_data_type=name)
+    return reshape(stored, out.shape, node) if scaleless else stored

@@ -28,7 +28,6 @@ REFUSED: dict[str, str] = {
     "quantized::dropout": "gives back its own argument, which is no call",
     "aten::equal": "gives Python a truth value: a branch on data",
     "aten::int_repr": "integers without a scale, for which the files have no type: dequantize instead",
-    "aten::grid_sampler_2d": "sampling at computed positions: neither runtime has it",
     **dict.fromkeys(("_quantized::conv3d", "_quantized::conv3d_relu"), "declared by PyTorch, without a kernel"),
     "sparse::qlinear_relu_dynamic": "declared by PyTorch, without a kernel that works",
     "_quantized::_wrapped_quantized_linear_prepacked": "its weights are an address in this process, which nothing unpacks",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.ao.quantization import convert, get_default_qconfig, prepare, quantize_dynamic
+from torch.ao.quantization import MinMaxObserver, QConfig, convert, default_dynamic_qconfig, get_default_qconfig, prepare, quantize_dynamic
 
 import torch2circle
 from cases.making import Stubbed
@@ -148,6 +148,35 @@ def test_the_lowest_integer_is_no_weight_of_a_hybrid_lstm() -> None:
         ops = {node.op for node in exported.for_target("litert").nodes()}
         assert ("DEQUANTIZE" not in ops) == hybrid
         assert exported.verify("litert").ok(lsb=1)
+
+
+@TARGET
+def test_weights_with_a_zero_point_are_computed_in_float(target: str) -> None:
+    """Hybrid kernels know no zero point."""
+    affine = MinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_tensor_affine)
+    qconfig = QConfig(activation=default_dynamic_qconfig.activation, weight=affine)
+    model = quantize_dynamic(made(lambda: Layer(nn.LSTM(8, 16), output)), {nn.LSTM: qconfig})
+    exported = torch2circle.export(model, (features(5, 2, 8),))
+    assert "computes in float" in exported.findings[0].message
+    assert "DEQUANTIZE" in {node.op for node in exported.for_target(target).nodes()}
+    assert exported.verify(target).ok(lsb=1)
+
+
+@TARGET
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_torchscript_gives_the_same_operators(target: str) -> None:
+    model, x = quantize_dynamic(made(lambda: Layer(nn.LSTM(8, 16), output)), {nn.LSTM}), features(5, 2, 8)
+    ops = [
+        [(node.op, [v.type for v in node.outputs]) for node in torch2circle.export(m, (x,)).for_target(target).nodes()]
+        for m in (model, torch.jit.trace(model, x))
+    ]
+    assert ops[0] == ops[1]
+
+
+def test_the_one_toolchain_gets_float_weights() -> None:
+    model = quantize_dynamic(made(lambda: Layer(nn.LSTM(8, 16), output)), {nn.LSTM})
+    ops = [node.op for node in torch2circle.export(model, (features(5, 2, 8),)).for_target("one").nodes()]
+    assert ops == 8 * ["DEQUANTIZE"] + ["UNIDIRECTIONAL_SEQUENCE_LSTM"]
 
 
 @TARGET

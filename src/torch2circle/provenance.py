@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from .ir import Where
 from .quant import array_of
@@ -47,7 +48,7 @@ class Provenance:
         """The place of the operator call that runs."""
         module, file, line = self._place(_running(sys._getframe(1)))
         if self._packed is not None:
-            module = next((owner for arg in args.values() if (owner := self._owner(arg))), module)
+            module = next((owner for arg in pytree.tree_leaves(dict(args)) if (owner := self._owner(arg))), module)
         return Where(op, module, file, line)
 
     def of_error(self, error: Exception, inner: Exception | None) -> tuple[str, Where]:

@@ -124,14 +124,15 @@ def packed_layers(c: Context, packed: Sequence[Packed], unrounded: Callable[[], 
     """On int8 weights PyTorch multiplies a rounded operand; ``Options.dynamic`` says what the file does. ``unrounded`` does it on the
     operand as it is.
     """
-    mode = c.builder.options.dynamic
-    if packed[0][0].unpack()[0].is_quantized:
-        c.hybrid = mode == "hybrid"
-        c.note("note", "dynamic", COMPUTES[mode])
-        tolerate(c, partial(nudged, c) if mode == "exact" else unrounded)
-    return [
-        Layer(*(stored_linear(c, linear, mode == "exact", reduce_range) for linear in linears)) for *linears, reduce_range in packed
-    ]
+    exact = c.builder.options.dynamic == "exact"
+    layers = [Layer(*(stored_linear(c, linear, exact, reduce_range) for linear in linears)) for *linears, reduce_range in packed]
+    quants = [linear.weight.type.quant for layer in layers for linear in (layer.inward, layer.back)]
+    if any(quants):
+        symmetric = not any(quant.zero_point.any() for quant in quants if quant)  # hybrid kernels know no zero point of a weight
+        c.hybrid = c.builder.options.dynamic == "hybrid" and symmetric
+        c.note("note", "dynamic", COMPUTES["exact" if exact else "hybrid" if c.hybrid else "dequantize"])
+        tolerate(c, partial(nudged, c) if exact else unrounded)
+    return layers
 
 
 def stored_linear(c: Context, packed: Any, exact: bool, reduce_range: bool) -> Linear:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from ..ir import DType
 from ..spec import OPS
 from .base import Target
-from .rules import hybrid, islands, moves, substitutes, tables, weighted
+from .rules import hybrid, islands, moves, recurrent, substitutes, tables, weighted
 
 _FORMS = ("f32", "u8", "u8/u8pc", "u8/u8pt", "f32+computed", "u8/u8pt+computed", "i32", "bool")
 _CHANGES = ("f32->u8", "u8->f32", "i8->u8", "u8->i8", "u8->i32", "f32->i32", "u8->bool", "f32->bool", "i32->bool")
@@ -27,6 +27,7 @@ ONE = replace(
     _BARE,
     rules=[
         *hybrid.stored_weights(_BARE.runs),
+        recurrent.stored_sequence_weights(_BARE.runs),
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,
         *map(weighted.affine_channels_in_parts, weighted.OPERATORS),

@@ -1,57 +1,13 @@
 """PyTorch's operators as the file's: one short function an operator, in one file a family."""
 
-from . import (
-    activation,
-    attention,
-    comparison,
-    conv,
-    dynamic,
-    elementwise,
-    embedding,
-    indexing,
-    linear,
-    matmul,
-    norm,
-    parts,
-    pick,
-    pool,
-    quantize,
-    ranking,
-    recurrent,
-    reduce,
-    resize,
-    sample,
-    shape,
-    transposed,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from .context import CHOICES, Context, Options, Placed
 from .driver import Lowered, lower
 from .registry import LOWERINGS, Order, lowers
 
-# Importing a family registers its lowerings.
-FAMILIES = (
-    activation,
-    attention,
-    comparison,
-    conv,
-    dynamic,
-    elementwise,
-    embedding,
-    indexing,
-    linear,
-    matmul,
-    norm,
-    parts,
-    pick,
-    pool,
-    quantize,
-    ranking,
-    recurrent,
-    reduce,
-    resize,
-    sample,
-    shape,
-    transposed,
-)
+for family in iter_modules(__path__):  # importing one registers its lowerings
+    import_module(f".{family.name}", __name__)
 
-__all__ = ["CHOICES", "FAMILIES", "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "lower", "lowers"]
+__all__ = ["CHOICES", "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "lower", "lowers"]

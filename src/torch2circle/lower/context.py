@@ -126,6 +126,7 @@ class Context:
 
     def __init__(self, builder: Builder, call: Call, order: Perm) -> None:
         self.builder, self.call, self.order, self.where = builder, call, order, call.where
+        self.orders: dict[str, Perm] = {}  # of results that are none of the recorded tensors
         self.outs = [builder.recording.tensors[i] for i in call.outs]
 
     # -- facts about the call
@@ -159,7 +160,7 @@ class Context:
 
     def order_of(self, value: Value) -> Perm:
         """The PyTorch dimensions that the axes of a result hold."""
-        return value.origin.order if value.origin else self.order
+        return value.origin.order if value.origin else self.orders.get(value.name, self.order)
 
     def result_order(self, index: int, order: Perm | None) -> Perm:
         """``order``, or that of the operands; PyTorch's own stays that with another number of dimensions."""
@@ -181,10 +182,10 @@ class Context:
         """A node of its own for result ``index`` of a call with several."""
         return self._make(op, inputs, [self.result(index, order)], attrs).out
 
-    def as_result(self, value: Value) -> Value:
+    def as_result(self, value: Value, order: Perm | None = None, index: int = 0) -> Value:
         """The node that made ``value``, its result marked as the one PyTorch gave."""
         assert value.node is not None
-        return self.emit(value.node.op, *value.node.inputs, **value.node.attrs)
+        return self.emit_result(index, value.node.op, *value.node.inputs, order=order, **value.node.attrs)
 
     def emit_many(self, op: str, *inputs: Value | None, order: Perm | None = None, **attrs: Any) -> Sequence[Value]:
         """As ``emit``, for all results of the call."""

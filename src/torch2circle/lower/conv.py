@@ -87,8 +87,7 @@ def as_result(c: Context, image: Value, dims: int) -> Value:
     shape = [c.out_shape[d] for d in order]
     if list(image.type.shape) != shape:
         return c.emit_result(0, "RESHAPE", image, c.const(shape, "shape"), order=order, new_shape=shape)
-    assert image.node is not None
-    return c.emit_result(0, image.node.op, *image.node.inputs, order=order, **image.node.attrs)
+    return c.as_result(image, order)
 
 
 def _last(rank: int, dims: int) -> Perm:
@@ -189,15 +188,15 @@ def one_image(c: Context, x: Value, window: Window, outs: int, *, grouped: bool 
     n, (depth, rows, columns), channels = extents(x)
     slices, stride, front, dilation = window.size[0], window.stride[0], window.padding[0], window.dilation[0]
     if (slices, stride, front) == (1, 1, 0) and outs == depth:
-        return shaped(c, x, (n * depth, rows, columns, channels))
+        return reshaped(c, x, (n * depth, rows, columns, channels))
     behind = (outs - 1) * stride + (slices - 1) * dilation + 1 - front - depth
     flat = (n, depth, rows, columns * channels) if grouped else (n, depth, rows * columns, channels)
-    volume = pad(c, shaped(c, x, flat), [(0, 0), (front, max(behind, 0)), (0, 0), (0, 0)])
+    volume = pad(c, reshaped(c, x, flat), [(0, 0), (front, max(behind, 0)), (0, 0), (0, 0)])
     seen = [_every(c, volume, tap * dilation, outs, stride) for tap in range(slices)]
     if slices > 1:
         wide = (n, outs, flat[2], slices * flat[3])
         seen = [c.emit_as(x.type.reshape(wide), "CONCATENATION", *seen, axis=3, fused_activation_function="NONE")]
-    return shaped(c, seen[0], (n * outs, rows * slices, columns, channels) if grouped else (n * outs, rows, columns, slices * channels))
+    return reshaped(c, seen[0], (n * outs, rows * slices, columns, channels) if grouped else (n * outs, rows, columns, slices * channels))
 
 
 def _every(c: Context, volume: Value, first: int, count: int, stride: int) -> Value:
@@ -222,7 +221,3 @@ def in_rows(kernel: Array, gaps: int) -> Array:
     wide = np.zeros((o, (h - 1) * gaps + 1, d, w, i), kernel.dtype)
     wide[:, ::gaps] = kernel.transpose(0, 2, 1, 3, 4)
     return wide.reshape(o, -1, w, i)
-
-
-def shaped(c: Context, x: Value, shape: Sequence[int]) -> Value:
-    return x if x.type.shape == tuple(shape) else reshaped(c, x, shape)

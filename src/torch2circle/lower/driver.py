@@ -189,10 +189,6 @@ def _in_order(c: Context, placed: Placed, order: Perm) -> Value:
 class _FloatContext(Context):
     """A context whose quantized results are float, to be quantized behind it."""
 
-    def __init__(self, builder: Builder, call: Call, order: Perm) -> None:
-        super().__init__(builder, call, order)
-        self.orders: dict[str, Perm] = {}  # of the float results, which are none of the recorded tensors
-
     def result(self, index: int, order: Perm | None = None) -> Value:
         type_, order = self.out_type(index), self.result_order(index, order)
         if type_.quant is None:
@@ -200,9 +196,6 @@ class _FloatContext(Context):
         name = self.builder.name(f"{self.stem}.float")
         self.orders[name] = order
         return Value(Type(type_.permute(order).shape, DType.FLOAT32), name)
-
-    def order_of(self, value: Value) -> Perm:
-        return self.orders[value.name] if value.name in self.orders else super().order_of(value)
 
 
 def _dequantized(c: Context, value: Value) -> Value:

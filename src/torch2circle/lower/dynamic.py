@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ..ir import DType, Quant, Type, Value
 from ..quant import Weights, array_of, type_of
-from ..record import Call
-from .context import Builder, Context, Perm, Placed, plain, reshaped
+from .context import Context, Perm, Placed, plain, reshaped
 from .conv import conv
 from .formula import cast, part
 from .linear import fully_connected
@@ -246,17 +245,11 @@ def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: Steps, 
     c.builder.steps[c.call.outs[0]] = steps.scale
     inner = Inner(c.builder, c.call, c.order)
     real = layer(inner, rounded)
-    made = on_grid(c, real, grid).node
-    assert made is not None
-    return c.emit(made.op, *made.inputs, order=inner.orders[real.name], **made.attrs)
+    return c.as_result(on_grid(c, real, grid), inner.order_of(real))
 
 
 class Inner(Context):
     """A context whose results are something else than PyTorch's, to be made from them."""
-
-    def __init__(self, builder: Builder, call: Call, order: Perm) -> None:
-        super().__init__(builder, call, order)
-        self.orders: dict[str, Perm] = {}
 
     def result(self, index: int, order: Perm | None = None) -> Value:
         out = super().result(index, order)

@@ -199,10 +199,10 @@ class Bags:
         if self.counted is not None:
             rows = part(c, "MUL", rows, reshaped(c, self.counted, (*self.indices.type.shape, 1)))
         if self.members is None and (mode == MAX or self.counted is None):
-            return _first(c, self._along(c, rows, ("SUM", "MEAN", "REDUCE_MAX")[mode]))
+            return c.as_result(self._along(c, rows, ("SUM", "MEAN", "REDUCE_MAX")[mode]))
         c.only(mode != MAX, "mode", "max", "sum or mean, for bags of unequal lengths")
         total = self._summed(c, rows)
-        return _first(c, total if mode == SUM else part(c, "DIV", total, self._counts(c)))
+        return c.as_result(total if mode == SUM else part(c, "DIV", total, self._counts(c)))
 
     def _counts(self, c: Context) -> Value:
         """What divides the mean of each bag: float32[bags, 1], at least 1."""
@@ -217,12 +217,6 @@ class Bags:
 
     def _along(self, c: Context, rows: Value, op: str) -> Value:
         return c.emit_as(rows.type.reshape((rows.type.shape[0], rows.type.shape[2])), op, rows, c.const([1], "axis"), keep_dims=False)
-
-
-def _first(c: Context, value: Value) -> Value:
-    """The node that made ``value``, with the first of PyTorch's results."""
-    assert value.node is not None
-    return c.emit_result(0, value.node.op, *value.node.inputs, **value.node.attrs)
 
 
 def _members(c: Context, offsets: Value, size: int, include_last_offset: bool) -> Value:

@@ -146,7 +146,6 @@ def _affine(c: Context, x: Value, factor: Array | None, offset: Array | None) ->
 
 def _alone(c: Context, value: Value) -> Sequence[Value | None]:
     """``value`` as the first result; the others are statistics, which are there for training."""
-    assert value.node is not None
     unread = [None for index in range(1, len(c.outs)) if not c.is_read(index)]
     c.only(len(unread) == len(c.outs) - 1, "statistics", "read by the model", "the normalized tensor alone")
-    return [c.emit_result(0, value.node.op, *value.node.inputs, **value.node.attrs), *unread]
+    return [c.as_result(value), *unread]

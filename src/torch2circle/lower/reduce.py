@@ -159,9 +159,7 @@ def reduced(c: Context, op: str, x: Value, axes: Sequence[int], keepdim: bool = 
 
 def given(c: Context, value: Value, dim: Dims, keepdim: bool, index: int = 0) -> Value:
     """``value`` as result ``index`` of a call that reduces along ``dim``."""
-    assert value.node is not None
-    order = c.order if keepdim else _without(c.order, _dims(c, dim))
-    return c.emit_result(index, value.node.op, *value.node.inputs, order=order, **value.node.attrs)
+    return c.as_result(value, c.order if keepdim else _without(c.order, _dims(c, dim)), index)
 
 
 def _without(order: Perm, dims: Sequence[int]) -> Perm:

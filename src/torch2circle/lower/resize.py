@@ -73,8 +73,7 @@ def interpolated(c: Context, x: Placed, align_corners: bool, resize: Callable[..
         made = _along(c, made, x.order.index(dim), columns.T.numpy())
     if x.value.type.quant is not None:
         made = c.emit_as(x.value.type.reshape(made.type.shape), "QUANTIZE", made)
-    assert made.node is not None
-    return c.emit(made.node.op, *made.node.inputs, order=x.order, **made.node.attrs)
+    return c.as_result(made, x.order)
 
 
 def _along(c: Context, x: Value, axis: int, matrix: Array) -> Value:

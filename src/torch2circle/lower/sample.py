@@ -44,10 +44,10 @@ def grid_sampler(c: Context, x: Placed, grid: Placed, interpolation_mode: int, p
         if high is not None and wide is not None:
             pixel = part(c, "MUL", pixel, _of(c, "MUL", high[1], wide[0]))
         total = pixel if total is None else part(c, "ADD", total, pixel)
-    assert total is not None and total.node is not None
+    assert total is not None
     if c.out_type().quant is not None:
         return c.emit("QUANTIZE", total, order=order)
-    return c.emit(total.node.op, *total.node.inputs, order=order, **total.node.attrs)
+    return c.as_result(total, order)
 
 
 def _found(c: Context, pixels: Value, index: Value) -> Value:

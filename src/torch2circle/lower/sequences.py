@@ -151,8 +151,7 @@ def fused_lstm(
 
     output, last = stacked(c, sequence, hx, layers, bidirectional, run)
     if bidirectional:
-        assert output.node is not None
-        output = c.emit_result(0, output.node.op, *output.node.inputs, order=order, **output.node.attrs)
+        output = c.as_result(output, order)
     return output, last_states(c, 1, [hidden for (hidden,) in last]), None
 
 

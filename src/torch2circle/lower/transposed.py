@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..ir import Array, Value
 from ..quant import Weights
-from .context import Context, Placed
-from .conv import Triple, Window, as_result, conv, extents, images, in_channels, one_image, shaped, slid, triple
+from .context import Context, Placed, reshaped
+from .conv import Triple, Window, as_result, conv, extents, images, in_channels, one_image, slid, triple
 from .registry import Order, lowers
 from .weighted import Documented, Layout, result_type, weight_and_bias
 from .window import Pair, is_same, pad
@@ -95,10 +95,10 @@ def stuffed(c: Context, x: Value, stride: Triple) -> Value:
     dims, deep = x.type.rank - 2, wide[1] * wide[2] * channels
     if max(stride[1:]) > 1:
         between = [(0, 0), (0, stride[1] - 1), (0, 0), (0, (stride[2] - 1) * channels)]
-        x = pad(c, shaped(c, x, (n * depth * rows, 1, columns, channels)), between)
+        x = pad(c, reshaped(c, x, (n * depth * rows, 1, columns, channels)), between)
     if stride[0] > 1:
-        x = pad(c, shaped(c, x, (n * depth, 1, 1, deep)), [(0, 0), (0, stride[0] - 1), (0, 0), (0, 0)])
-    return shaped(c, x, (n, *wide[3 - dims :], channels))
+        x = pad(c, reshaped(c, x, (n * depth, 1, 1, deep)), [(0, 0), (0, stride[0] - 1), (0, 0), (0, 0)])
+    return reshaped(c, x, (n, *wide[3 - dims :], channels))
 
 
 def _spread(

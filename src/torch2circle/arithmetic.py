@@ -74,7 +74,7 @@ def rescaled(weight: Array, factor: Array, axis: int) -> Array:
 
 def dequantized(q: Array, quant: Quant) -> Array:
     """``scale * (q - zero_point)``, rounded to float32 once."""
-    scale, zero_point = _along_axis(quant, q.ndim)
+    scale, zero_point = along_axis(quant, q.ndim)
     result: Array = ((q.astype(np.float64) - zero_point) * scale).astype(np.float32)
     return result
 
@@ -82,7 +82,7 @@ def dequantized(q: Array, quant: Quant) -> Array:
 def quantized(real: Array, type_: Type) -> Array:
     """``clamp(rint(real / scale) + zero_point)`` in float64."""
     assert type_.quant is not None
-    scale, zero_point = _along_axis(type_.quant, real.ndim)
+    scale, zero_point = along_axis(type_.quant, real.ndim)
     info = np.iinfo(type_.dtype.numpy)
     # the largest float64 below the bound: int64's own is none, and would come out negative
     q = np.clip(np.rint(real.astype(np.float64) / scale) + zero_point, info.min, np.nextafter(info.max + 1.0, 0))
@@ -90,7 +90,7 @@ def quantized(real: Array, type_: Type) -> Array:
     return result
 
 
-def _along_axis(quant: Quant, rank: int) -> tuple[Array, Array]:
+def along_axis(quant: Quant, rank: int) -> tuple[Array, Array]:
     """Scale and zero point in float64, one of each or along their axis."""
     shape = [1] * rank
     if quant.axis is not None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..ir import Value
+from ..optimize.layout import NO_MASKS
 from .context import Context, Placed
 from .pick import picked
 from .registry import Order, lowers
@@ -81,8 +81,7 @@ def part(c: Context, x: Value, axis: int, begin: int, size: int, step: int = 1) 
         return c.emit("SLICE", x, *_range(c, x, axis, begin, size))
     starts, ends, steps = [0] * x.type.rank, list(x.type.shape), [1] * x.type.rank
     starts[axis], ends[axis], steps[axis] = begin, begin + (size - 1) * step + 1, step
-    zero: dict[str, Any] = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
-    return c.emit("STRIDED_SLICE", x, c.const(starts, "begin"), c.const(ends, "end"), c.const(steps, "strides"), **zero)
+    return c.emit("STRIDED_SLICE", x, c.const(starts, "begin"), c.const(ends, "end"), c.const(steps, "strides"), **NO_MASKS)
 
 
 def part_as(c: Context, x: Value, axis: int, begin: int, size: int) -> Value:

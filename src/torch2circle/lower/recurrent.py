@@ -17,7 +17,7 @@ from ..quant import Weights, array_of, constant_of
 from ..record import Ref
 from .context import Context, Placed
 from .dynamic import COMPUTES, FLOAT_NOISE, Steps, half
-from .registry import Order, lowers
+from .registry import Order, lowers, operator
 from .sequences import Layer, Linear, Step, gru_step, lstm_step, rnn_relu_step, rnn_tanh_step, single_step, unrolled
 from .sequences import lstm as lstm_sequence
 
@@ -170,11 +170,8 @@ def tolerate(c: Context, other: Callable[[], Any]) -> None:
 
 def nudged(c: Context) -> Any:
     """PyTorch's own operator on an input with other last bits: what lies in the middle of two steps is rounded otherwise."""
-    name, _, overload = c.call.op.partition(".")
-    namespace, _, base = name.partition("::")
-    operator = getattr(getattr(getattr(torch.ops, namespace), base), overload or "default")
     call = given(c)
-    return operator(**{**call, "input": call["input"] * (1 + 2**-20)})
+    return operator(c.call.op)(**{**call, "input": call["input"] * (1 + 2**-20)})
 
 
 def real_parameters(packed: Sequence[Packed]) -> list[Tensor]:

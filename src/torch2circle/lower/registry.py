@@ -84,18 +84,20 @@ def nearest(op: str) -> list[str]:
     return difflib.get_close_matches(op, LOWERINGS, n=2, cutoff=0.75)
 
 
-def takes_quantized(op: str) -> bool:
-    """Whether PyTorch itself runs ``op`` on quantized tensors."""
-    name, _, overload = op.partition(".")
-    keys = ("QuantizedCPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd")
-    return any(torch._C._dispatch_has_kernel_for_dispatch_key(f"{name}.{overload}" if overload else name, key) for key in keys)
-
-
 def schema_names(op: str) -> list[str]:
     """Argument names of a registered operator."""
+    return [argument.name for argument in operator(op)._schema.arguments]
+
+
+def operator(op: str) -> Any:
+    """PyTorch's operator of a full name.
+
+    Raises:
+        ValueError: there is none.
+    """
     name, _, overload = op.partition(".")
     namespace, _, base = name.partition("::")
     packet = getattr(getattr(torch.ops, namespace), base, None)
     if packet is None or (overload or "default") not in packet.overloads():
         raise ValueError(f"no such operator in PyTorch {torch.__version__}: {op}")
-    return [argument.name for argument in getattr(packet, overload or "default")._schema.arguments]
+    return getattr(packet, overload or "default")

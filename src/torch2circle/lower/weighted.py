@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arithmetic import Bias, quantize_bias, quantized, rescaled
+from ..arithmetic import Bias, along_axis, quantize_bias, quantized, rescaled
 from ..errors import QuantizationError
 from ..ir import Array, Constant, DType, Quant, Type, Value
 from ..quant import Weights, array_of, constant_of
@@ -104,10 +104,7 @@ def _changed(data: Constant, change: Layout, before: Quant | None, after: Quant 
 
 
 def _zero_points(quant: Quant, rank: int) -> Array:
-    shape = [1] * rank
-    if quant.axis is not None:
-        shape[quant.axis] = -1
-    return quant.zero_point.astype(np.int16).reshape(shape)
+    return along_axis(quant, rank)[1].astype(np.int16)
 
 
 def _fit(c: Context, real: Array, input_scale: np.float32, weight_scale: Array, accumulated: int) -> Bias:

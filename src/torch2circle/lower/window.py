@@ -42,11 +42,6 @@ def padded_window(
     return pad(c, x, [(0, 0), *zip(front, behind, strict=True), (0, 0)], lowest=lowest), "VALID"
 
 
-def padding_behind(c: Context, x: Value, reach: Sequence[int], stride: Pair, front: Sequence[int]) -> list[int]:
-    """What windows that reach over ``reach`` elements need behind H and W for as many results as PyTorch gave."""
-    return [_behind(*facts) for facts in zip(x.type.shape[1:3], c.out_shape[2:4], stride, reach, front, strict=True)]
-
-
 def _behind(size: int, out: int, stride: int, reach: int, front: int) -> int:
     """The padding nearest to 0 with which there are ``out`` windows; negative if some must be cut off."""
     least = (out - 1) * stride + reach - front - size

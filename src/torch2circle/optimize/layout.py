@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from ..ir import Constant, DType, Node, Type, Value
 from .engine import Replacement, emit, rule
+
+NO_MASKS: dict[str, Any] = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
+"""Options of a STRIDED_SLICE whose operands say all."""
 
 
 def const(name: str, data: object) -> Value:

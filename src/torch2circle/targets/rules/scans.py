@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ...ir import Constant, Node, Value
 from ...optimize.engine import Replacement, emit, rule
-from ...optimize.layout import const, operand
-
-MASKS: dict[str, Any] = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
+from ...optimize.layout import NO_MASKS, const, operand
 
 
 @rule("CUMSUM", why="the runtime has no CUMSUM: the sums of 2, 4, 8 ... elements, each of two halves, are as exact")
@@ -35,6 +31,6 @@ def _shifted(node: Node, x: Value, axis: int, by: int) -> Value:
 
     ends = [const(f"{node.out.name}.{name}", data) for name, data in (("begin", [0] * len(shape)), ("end", along(shape[axis] - by)))]
     kept = emit("STRIDED_SLICE", x.type.reshape(along(shape[axis] - by)), x, *ends, const(f"{node.out.name}.step", [1] * len(shape)),
-                like=node, **MASKS)  # fmt: skip
+                like=node, **NO_MASKS)  # fmt: skip
     zeros = Value(x.type.reshape(along(by)), f"{node.out.name}.zeros", data=Constant.of(np.zeros(along(by), x.type.dtype.numpy)))
     return emit("CONCATENATION", x.type, zeros, kept, like=node, axis=axis, fused_activation_function="NONE")

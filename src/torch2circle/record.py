@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from typing import Any, NoReturn, cast
 
 import torch
@@ -79,12 +79,13 @@ class Recording:
 
     def needed(self) -> list[Call]:
         """The calls that the outputs depend on, in the order they ran."""
-        return self._needed()[0]
+        return self._needed[0]
 
     def read(self) -> set[int]:
         """The tensors that an output depends on; of the results of one call often only some are."""
-        return self._needed()[1]
+        return self._needed[1]
 
+    @cached_property
     def _needed(self) -> tuple[list[Call], set[int]]:
         wanted = {out.index for out in self.outputs if isinstance(out, Ref)}
         kept = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _engine() -> None:
     """PyTorch's quantized engine is global: no test may see another test's."""
     torch.backends.quantized.engine = "fbgemm"
+
+
+@pytest.fixture
+def fresh_random_and_quiet() -> Iterator[None]:
+    """For models that a test trains or quantizes itself: the same on each run, and without what PyTorch says about its own workflows."""
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.fixture

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,15 +17,8 @@ from cases.making import seeded
 from torch2circle import runtimes
 from zoo import photos, settle, torchvision
 
+pytestmark = pytest.mark.usefixtures("fresh_random_and_quiet")
 SIZE = 64
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what PyTorch says about its own workflows
-        torch.manual_seed(0)
-        yield
 
 
 def views() -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,16 +18,9 @@ from cases.making import seeded
 from torch2circle import runtimes
 from torch2circle.ir import Node
 
+pytestmark = pytest.mark.usefixtures("fresh_random_and_quiet")
 ENGINES = ("fbgemm", "x86", "onednn", "qnnpack")
 X = torch.linspace(-2, 2, 2 * 3 * 12 * 14).sin().mul(2).reshape(2, 3, 12, 14)
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what PyTorch says about its own workflows
-        torch.manual_seed(0)
-        yield
 
 
 class Net(nn.Module):

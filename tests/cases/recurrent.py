@@ -187,7 +187,8 @@ def reference(layer: nn.Module, read: Callable[[Any], Any]) -> Made:
     facts = {"qscheme": torch.per_tensor_affine, "dtype": torch.qint8, "is_decomposed": False, "axis": 0}
     facts |= {"scale": 0.0047, "zero_point": 3, "axis_int": 0}
     names = [name for name, _ in seeded(layer).named_parameters()]
-    made = getattr(torch.ao.nn.quantized.reference, type(layer).__name__).from_float(layer, dict.fromkeys(names, facts) | {"is_decomposed": False})
+    reference = getattr(torch.ao.nn.quantized.reference, type(layer).__name__)
+    made = reference.from_float(layer, dict.fromkeys(names, facts) | {"is_decomposed": False})
     return Layer(made, read).eval(), inputs([SEQUENCE])
 
 

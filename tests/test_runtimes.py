@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,9 +97,29 @@ def test_a_crash_costs_one_result(tmp_path: Path) -> None:
 
 
 @BOTH
-def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, runtime: str) -> None:
+def test_a_run_that_takes_too_long_is_ended(tmp_path: Path, runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "_idle", {})  # a new process alone takes longer
     with pytest.raises(TargetError, match=r"no result after 0\.01 s"):
         runtimes.run(runtime, save(flatten(DType.FLOAT32, (4,)), tmp_path, runtime), [[np.ones(4, np.float32)]], timeout=0.01)
+
+
+@BOTH
+def test_one_process_runs_many_files_and_a_dead_one_is_replaced(
+    tmp_path: Path, runtime: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle: dict[str, list[Any]] = {}
+    monkeypatch.setattr(runtimes, "_idle", idle)
+    path, batch = save(flatten(DType.FLOAT32, (4,)), tmp_path, runtime), [[np.ones(4, np.float32)]]
+    processes = []
+    for _ in range(3):
+        assert runtimes.run(runtime, path, batch).outputs[0][0].tolist() == [1, 1, 1, 1]
+        processes.append(idle[runtime][0].process)
+    assert processes[0] is processes[1] is processes[2]
+    processes[0].kill()
+    processes[0].wait()
+    assert runtimes.run(runtime, path, batch).outputs[0][0].tolist() == [1, 1, 1, 1]
+    assert len(idle[runtime]) == 1
+    idle[runtime].pop().close()
 
 
 @pytest.mark.skipif(not runtimes.available("litert"), reason="not installed")

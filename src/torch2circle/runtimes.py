@@ -7,15 +7,18 @@ parent needs it. The two exchange arrays through files in a temporary folder.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,7 +83,8 @@ def run_many(
             (work / f"{index}.job").write_text(f"{Path(path).resolve()}\n{len(batches)}")
         results: list[Result | TargetError] = []
         while len(results) < len(jobs):  # a child that dies is followed by one that goes on behind the job it died of
-            ending = _spawn(runtime, work, [str(len(results)), str(len(jobs)), str(int(delegate)), str(threads)], timeout)
+            order = json.dumps([str(work), len(results), len(jobs), delegate, threads])
+            ending = _work(runtime, order, timeout)
             results += _collect(runtime, work, [path for path, _ in jobs], len(results), ending)
         return results
 
@@ -92,23 +96,81 @@ def _require(runtime: str) -> None:
         raise MissingRuntime(f"runtime not installed: {runtime}", hint="pip install torch2circle[verify]")
 
 
-def _spawn(runtime: str, work: Path, options: Sequence[str], timeout: float) -> str:
-    """Run a child to its end; how it ended, or "" if it chose to."""
-    # run_path and not the file itself: that would put this folder, with its ``ir`` and ``format``, on the child's path.
-    code = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)}
-    try:
-        child = subprocess.run(
-            [sys.executable, "-c", code, runtime, *options],
-            cwd=work, env=environment, timeout=timeout, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+class _Child:
+    """A process that has imported a runtime and takes jobs until one of them ends it: importing takes longer than most models."""
+
+    def __init__(self, runtime: str) -> None:
+        # run_path and not the file itself: that would put this folder, with its ``ir`` and ``format``, on the child's path.
+        code = f"import runpy; runpy.run_path({__file__!r}, run_name='__main__')"
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)}
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115  # what it writes to stderr outside any job; closed with the child
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, runtime],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return f"no result after {timeout:g} s"
-    if child.returncode < 0:
-        return f"killed by {signal.Signals(-child.returncode).name}"
-    said = child.stderr.strip().splitlines() or ["no message"]
-    return f"exit code {child.returncode}: {said[-1]}" if child.returncode else ""
+
+    def work(self, order: str, timeout: float) -> str:
+        """Have it do a line of work; how the child ended, or "" if it lives."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        watch = threading.Timer(timeout, self.process.kill)
+        watch.start()
+        try:
+            self.process.stdin.write(f"{order}\n")
+            self.process.stdin.flush()
+            done = self.process.stdout.readline()
+        except BrokenPipeError:
+            done = ""
+        finally:
+            late = not watch.is_alive()
+            watch.cancel()
+        if done:
+            return ""
+        code = self.process.wait()
+        if late:
+            return f"no result after {timeout:g} s"
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        self.said.seek(0)
+        said = self.said.read().decode(errors="replace").strip().splitlines() or ["no message"]
+        return f"exit code {code}: {said[-1]}"
+
+    def close(self) -> None:
+        """End it, if it has not ended itself."""
+        self.process.kill()
+        self.process.communicate()
+        self.said.close()
+
+
+_idle: dict[str, list[_Child]] = {}
+"""Children without work, by runtime. A thread takes one away while it works with it."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # they are the parent's
+
+
+@atexit.register
+def _close_idle() -> None:
+    for child in (child for children in _idle.values() for child in children):
+        child.close()
+    _idle.clear()
+
+
+def _work(runtime: str, order: str, timeout: float) -> str:
+    """Have an idle child, or a new one, do a line of work; how the child ended, or "" if it lives."""
+    children = _idle.setdefault(runtime, [])
+    child = children.pop() if children else _Child(runtime)
+    if child.process.poll() is not None:  # ended by a Ctrl-C, which was meant for the parent
+        child.close()
+        child = _Child(runtime)
+    ending = "interrupted"
+    try:
+        ending = child.work(order, timeout)
+    finally:
+        if ending:
+            child.close()
+        else:
+            children.append(child)
+    return ending
 
 
 def _collect(runtime: str, work: Path, paths: Sequence[Path], first: int, ending: str) -> list[Result | TargetError]:
@@ -153,7 +215,19 @@ def _text(path: Path) -> str:
 # ---- what follows runs in the child
 
 
-def _child(runtime: str, first: int, end: int, delegate: bool, threads: int) -> None:
+def _child(runtime: str) -> None:
+    """Do the lines of work on stdin, and answer each with a line when it is done."""
+    importlib.import_module(_API[runtime])
+    answers = os.fdopen(os.dup(1), "w", buffering=1)  # the runtimes print to 1
+    for line in sys.stdin:
+        folder, *order = json.loads(line)
+        os.chdir(folder)
+        _jobs(runtime, *order)
+        os.chdir(tempfile.gettempdir())
+        answers.write("done\n")
+
+
+def _jobs(runtime: str, first: int, end: int, delegate: bool, threads: int) -> None:
     for index in range(first, end):
         with open(f"{index}.log", "wb") as log:  # C++ writes to the descriptors, not to sys.stderr
             os.dup2(log.fileno(), 1)
@@ -175,12 +249,13 @@ def _child(runtime: str, first: int, end: int, delegate: bool, threads: int) -> 
         os.rename("partial.npz", f"{index}.out.npz")  # a file cut short by a crash is no result
 
 
+_API = {"onert": "onert.native.libnnfw_api_pybind", "litert": "ai_edge_litert.interpreter"}
 _Step = Callable[[list[Array]], tuple[list[Array], float]]
 
 
 def _onert(path: str) -> _Step:
     # The low-level session, because onert.infer.session cannot take uint8 inputs and casts the others silently.
-    api = importlib.import_module("onert.native.libnnfw_api_pybind")
+    api = importlib.import_module(_API["onert"])
     session = api.infer.nnfw_session(path, "cpu")
     session.set_prepare_config(api.prepare_config.ENABLE_INTERNAL_OUTPUT_ALLOC)
     session.prepare()
@@ -200,7 +275,7 @@ def _onert(path: str) -> _Step:
 
 
 def _litert(path: str, delegate: bool, threads: int) -> _Step:
-    api = importlib.import_module("ai_edge_litert.interpreter")
+    api = importlib.import_module(_API["litert"])
     resolver = api.OpResolverType.AUTO if delegate else api.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = api.Interpreter(path, num_threads=threads, experimental_op_resolver_type=resolver)
     interpreter.allocate_tensors()
@@ -229,4 +304,4 @@ def _match(types: Sequence[tuple[np.dtype[Any], tuple[int, ...]]], batch: Sequen
 
 
 if __name__ == "__main__":
-    _child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])), int(sys.argv[5]))
+    _child(sys.argv[1])

@@ -37,7 +37,7 @@ class UNet(nn.Module):
         self.quant, self.dequant = Q.QuantStub(), Q.DeQuantStub()
         self.first, self.second, self.bottom = double(3, 8), double(8, 16), double(16, 24)
         self.pool = nn.MaxPool2d(2)
-        self.up2, self.up1 = nn.ConvTranspose2d(24, 16, 2, 2), nn.ConvTranspose2d(16, 8, 3, 2, padding=1, output_padding=1)
+        self.up2, self.up1 = nn.ConvTranspose2d(24, 16, 4, 2, padding=1), nn.ConvTranspose2d(16, 8, 3, 2, padding=1, output_padding=1)
         self.right2, self.right1, self.head = double(32, 16), double(16, 8), nn.Conv2d(8, 2, 1)
         self.skip2, self.skip1 = FloatFunctional(), FloatFunctional()
 
@@ -168,8 +168,8 @@ def test_every_operator_and_the_result(network: Callable[[str], nn.Module], engi
     for runtime in filter(runtimes.available, ("onert", "litert")):
         report = exported.verify(runtime)
         assert report.ok(), f"{runtime}: {report.worst}"
-        # an early difference of one step is some steps later on, in an untrained MobileNetV3 8 of them; a wrong operator leaves no signal
-        assert report.outputs[0].sqnr > 15, f"{runtime}: {report.outputs[0]}"
+        # an early difference of one step is some steps later on, in an untrained MobileNetV3 8 of them; a wrong operator is far more off
+        assert report.lsb <= 10, f"{runtime}: {report.outputs[0]}"
 
 
 def test_every_skip_keeps_its_own_scale() -> None:

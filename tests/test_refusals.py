@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import torch2circle
 from cases.embedding import LINE, MATRIX, OFFSETS, bag, byte
 from cases.indexing import PLACES, given, written
-from cases.making import NCHW, PAIR, Call, Made, Q, assigned, eager, floating, inputs, ints
+from cases.making import NCHW, PAIR, SYMMETRIC, Call, Made, Q, assigned, eager, floating, inputs, ints
 from torch2circle.errors import RecordError, TargetError, UnsupportedOps, UnsupportedUse, UserError
 
 
@@ -60,6 +60,12 @@ REFUSALS = [
     Refusal("asinh", lambda: floating(torch.asinh, (2, 3)), UnsupportedOps, "(nearest: aten::asin"),
     Refusal("quantized_by_channel", lambda: floating(by_channel, (2, 3)), UnsupportedOps, "aten::quantize_per_channel x1"),
     # -- arguments
+    Refusal(
+        "conv_transpose.packed_wrongly",
+        lambda: eager(nn.ConvTranspose2d(8, 16, 2, 2), (2, 8, 5, 7), weight=SYMMETRIC),
+        UnsupportedUse,
+        "which FBGEMM packs wrongly",
+    ),
     Refusal("conv.weight_from_input", lambda: floating(F.conv2d, NCHW, (5, 3, 3, 3)), UnsupportedUse, "a tensor computed from an input"),
     Refusal("linear.weight_from_input", lambda: floating(F.linear, (2, 3), (5, 3)), UnsupportedUse, "weight of aten::linear"),
     Refusal("addmm.computed", lambda: floating(torch.addmm, (2, 5), (2, 3), (3, 5)), UnsupportedUse, "mat2 of aten::addmm"),

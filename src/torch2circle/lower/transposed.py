@@ -22,7 +22,17 @@ from .window import Pair, is_same, pad
 def quantized_transposed(c: Context, x: Placed, packed_weight: Any) -> Value:
     p, dims = packed_weight, len(x.order) - 2
     weights = Weights.packed(p, c.where)
+    lost = torch.backends.quantized.engine in ("fbgemm", "x86") and _packed_wrongly(p, weights.type.shape)
+    got = f"{list(weights.type.shape)}, which FBGEMM packs wrongly: it is lost"
+    c.only(not lost, "weight", got, "engine qnnpack, or a kernel of 3 rows")
     return conv_transposed(c, x, dims, weights, p.stride(), p.padding(), p.output_padding(), p.dilation(), p.groups())
+
+
+def _packed_wrongly(p: Any, shape: Sequence[int]) -> bool:
+    """FBGEMM has a kernel of its own for these, which gives other numbers in each run, and neither does unpacking give the weight back."""
+    inputs, outputs, *size = shape
+    plain = p.groups() == 1 and not any(p.padding()) and set(p.dilation()) == {1} and max(p.stride()) <= 2
+    return plain and len(size) == 2 and size[0] == 2 and inputs % 8 == outputs % 8 == 0
 
 
 @lowers("aten::conv_transpose1d", "aten::conv_transpose2d.input", "aten::conv_transpose3d.input", order=Order.FREE)

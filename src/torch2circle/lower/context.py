@@ -206,7 +206,8 @@ class Context:
             if data is not None and data.type.dtype is DType.FLOAT32 and weight is not None and weight.type.dtype is not DType.FLOAT32:
                 stored = self.emit_as(Type(weight.type.shape, DType.FLOAT32), "DEQUANTIZE", weight)
                 inputs = [stored if value is weight else value for value in inputs]
-        return Node.make(op, inputs, outputs, attrs, self.where)
+        stored_options = {key: float(np.float32(v)) if isinstance(v, float) else v for key, v in attrs.items()}  # as the file holds them
+        return Node.make(op, inputs, outputs, stored_options, self.where)
 
     @property
     def stem(self) -> str:

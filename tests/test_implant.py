@@ -32,6 +32,7 @@ from torch2circle.format import read, save
 from torch2circle.implant import Bundle, Entry, implant_qparams, read_bundle
 from torch2circle.ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
 from torch2circle.quant import array_of
+from torch2circle.targets import TARGETS
 from torch2circle.verify import recorded
 
 Made = tuple[nn.Module, tuple[Any, ...]]
@@ -780,11 +781,13 @@ def test_a_model_that_is_not_well_formed(weight: tuple[int, ...], bias: tuple[in
         implant_qparams(tmp_path / "m.circle", written(tmp_path / "b", {"x": entry()}), tmp_path / "out.circle")
 
 
-def test_what_the_target_would_get_wrong_is_refused(tmp_path: Path) -> None:
-    """Weights of uint8 with a scale each and a zero point that is not 128: onert takes it for 128."""
+def test_what_the_target_would_get_wrong_is_not_written(tmp_path: Path) -> None:
+    """Weights of uint8 with a scale each and a zero point that is not 128: onert takes it for 128. Parts of them have that."""
     source = small(tmp_path / "m.circle")
-    with pytest.raises(TargetError, match=r"(?s)CONV_2D \(u8/u8pc\+affine: .*\) at .* in y"):
-        implant_qparams(source, written(tmp_path / "b", whole(w=entry(scale=W, zerop=100))), tmp_path / "out.circle")
+    implant_qparams(source, written(tmp_path / "b", whole(w=entry(scale=W, zerop=100))), tmp_path / "out.circle")
+    weights = [node.inputs[1] for node in read(tmp_path / "out.circle").graph.nodes() if node.op == "CONV_2D"]
+    assert all(w is not None and w.type.quant is not None and set(w.type.quant.zero_point) == {128} for w in weights)
+    assert TARGETS["onert"].runs(next(node for node in read(tmp_path / "out.circle").graph.nodes() if node.op == "CONV_2D"))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

@@ -59,13 +59,13 @@ class Functional(nn.Module):
     def __init__(self, made: nn.Module) -> None:
         super().__init__()
         self.made = made
-        for name in ("plus", "relu", "half", "shift", "times", "join"):
+        for name in ("plus", "plus_relu", "scaled", "shifted", "times", "join"):
             setattr(self, name, type(made)())
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         f: Any = self
-        both = f.relu.add_relu(f.plus.add(x, y), f.times.mul(x, y))
-        return f.join.cat([f.half.mul_scalar(both, 0.5), f.shift.add_scalar(y, 1.25)], 1)
+        both = f.plus_relu.add_relu(f.plus.add(x, y), f.times.mul(x, y))
+        return f.join.cat([f.scaled.mul_scalar(both, 0.5), f.shifted.add_scalar(y, 1.25)], 1)
 
 
 def functional() -> Made:
@@ -199,6 +199,7 @@ def name_of(layer: type[nn.Module]) -> str:
     return f"{layer.__module__.removeprefix('torch.ao.nn.').partition('.modules')[0]}.{layer.__name__}"
 
 
+@pytest.mark.filterwarnings("ignore:must run observer before calling calculate_qparams:UserWarning")  # of what attention does not use
 @pytest.mark.filterwarnings("ignore:The current implementation of the DynamicQuantizedConv:UserWarning")
 @pytest.mark.parametrize("layer", [pytest.param(layer, id=name_of(layer)) for layer in LAYERS])
 def test_a_model_with_the_layer_runs_in_both_runtimes(layer: type[nn.Module]) -> None:

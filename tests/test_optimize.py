@@ -14,9 +14,10 @@ from cases import CASES
 from evaluate import evaluate
 from torch2circle.errors import Bug
 from torch2circle.ir import Constant, DType, Graph, Node, Origin, Quant, Type, Value
+from torch2circle.lower import lower
 from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule, share
 from torch2circle.optimize.engine import emit
-from torch2circle.targets import TARGETS, legalize
+from torch2circle.targets import TARGETS, legalize, rewritten
 from torch2circle.targets.rules import islands, moves, pools, reductions, substitutes, tables, weighted
 
 F32, I8, U8, I32, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL
@@ -350,6 +351,11 @@ EXAMPLES = [
         "FULLY_CONNECTED",
     ),
     Example(
+        clean("drop_identity_quantize", "QUANTIZE"),
+        lambda: graph(as_int8(given(2, 3, dtype=I8, quant=A), A)),
+        [lambda: graph(as_int8(given(2, 3, dtype=I8, quant=A), B)), lambda: graph(as_int8(given(2, 3, dtype=U8, quant=A), A))],
+    ),
+    Example(
         clean("drop_round_trip", "QUANTIZE"),
         lambda: graph(as_int8(dequantized(given(2, 3, dtype=I8, quant=A)), A)),
         [
@@ -583,7 +589,7 @@ def test_every_rule_is_tried() -> None:
     for case in CASES if used - fired.keys() else ():
         for target in ("onert", "litert"):
             if target not in case.refused:
-                legalize(case.exported().graph, TARGETS[target], fired)
+                legalize(optimize(lower(case.exported().recording).graph, fired), TARGETS[target], fired)
     assert used <= fired.keys()
 
 
@@ -643,7 +649,7 @@ def test_graphs_of_targets_are_settled() -> None:
         exported = case.exported()
         for name in (target for target in ("onert", "litert") if target not in case.refused):
             fired = Counter[str]()
-            rewrite(exported.for_target(name), [*RULES, *TARGETS[name].rules], fired)
+            rewrite(rewritten(exported.graph, TARGETS[name]), [*RULES, *TARGETS[name].rules], fired)
             assert not fired, f"{case.id} for {name}"
 
 

@@ -82,7 +82,8 @@ def trained(model: nn.Module) -> None:
 class Plain(Net):
     """As FX takes it: without stubs, with Python's own operators."""
 
-    def forward(self, x):  # type: ignore[no-untyped-def]  # FX would hand the annotations on as text, which TorchScript cannot read
+    # FX would hand annotations on as text, which TorchScript cannot read
+    def forward(self, x):  # type: ignore[no-untyped-def]
         x = self.act(self.norm(self.conv(x)))
         y = self.depth_norm(self.depth(x)) + x
         z = y * self.sigmoid(self.gate(y))

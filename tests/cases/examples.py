@@ -6,6 +6,7 @@ They are named after PyTorch's modules and functions.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .making import FLOAT, SYMMETRIC, WEIGHTED, Case, Made, Seq, Shape, eager, floating, inputs, ints, seeded
+from .making import AVERAGE, EXACT, FLOAT, SYMMETRIC, WEIGHTED, Case, Made, Seq, Shape, eager, floating, inputs, ints, seeded
+from .unary import LEAKY
 
-IMAGE, PAIR = (1, 2, 6, 10), ((1, 2, 3, 5), (1, 2, 3, 5))
+IMAGE = (1, 2, 6, 10)
 TWO = (IMAGE, IMAGE)
 BODY = Callable[..., Any]
 
@@ -167,12 +169,19 @@ ON_INTEGERS = ("AvgPool2d", "MaxPool2d", "ConstantPad2d", "Flatten", "PixelShuff
                "min.dim", "permute", "reshape", "slice", "split", "split.sizes", "squeeze", "strided_slice", "BatchToSpaceND",
                "SpaceToDepth")  # fmt: skip
 
-TRANSPOSED = (FLOATS["ConvTranspose2d"][0], IMAGE)
+NEARS = {"AvgPool2d": AVERAGE, "LeakyReLU": LEAKY}
+
+
+def made(how: Callable[..., Made], name: str, **options: Any) -> Made:
+    """Of a copy, since quantization leaves its marks on the module."""
+    body, shapes = FLOATS[name]
+    return how(deepcopy(body), *shapes, **options)
+
 
 CASES = [
-    *(Case(f"example.{name}", partial(floating, body, *shapes), FLOAT) for name, (body, shapes) in FLOATS.items()),
+    *(Case(f"example.{name}", partial(made, floating, name), FLOAT) for name in FLOATS),
     *(Case(f"example.{name}", make, FLOAT) for name, make in SEQUENCES.items()),
-    *(Case(f"example.{name}.quantized", lambda name=name: eager(FLOATS[name][0], *FLOATS[name][1]), WEIGHTED) for name in EAGER),
-    Case("example.ConvTranspose2d.quantized", lambda: eager(*TRANSPOSED, weight=SYMMETRIC), WEIGHTED),
-    *(Case(f"example.{name}.quantized", lambda name=name: ints(FLOATS[name][0], *FLOATS[name][1]), WEIGHTED) for name in ON_INTEGERS),
+    *(Case(f"example.{name}.quantized", partial(made, eager, name), NEARS.get(name, WEIGHTED)) for name in EAGER),
+    Case("example.ConvTranspose2d.quantized", partial(made, eager, "ConvTranspose2d", weight=SYMMETRIC), WEIGHTED),
+    *(Case(f"example.{name}.quantized", partial(made, ints, name), NEARS.get(name, EXACT)) for name in ON_INTEGERS),
 ]

@@ -125,7 +125,7 @@ CASES = [
     Case("float.nearest3d", lambda: real(NCDHW, size=(6, 3, 9))),
     Case("float.nearest_exact1d", lambda: real(NCL, mode="nearest-exact", size=8)),
     Case("float.nearest_exact3d", lambda: real(NCDHW, mode="nearest-exact", scale_factor=2)),
-    Case("float.linear", lambda: real(NCL, mode="linear", scale_factor=2), FLOAT),
+    Case("float.linear1d", lambda: real(NCL, mode="linear", scale_factor=2), FLOAT),
     Case("float.linear_aligned", lambda: real(NCL, mode="linear", size=31, align_corners=True), FLOAT),
     Case("float.linear_fraction", lambda: real(NCL, mode="linear", scale_factor=1.7), FLOAT),
     Case("float.bilinear", lambda: real(mode="bilinear", scale_factor=2), FLOAT),

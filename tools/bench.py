@@ -3,6 +3,9 @@
 The yardstick is what no exporter can do without: one recorded forward pass, and writing as many bytes as the file has.
 ``ratio_first`` is of first calls in a new process, as a user's are; ``ratio`` of later ones, when PyTorch's forward pass takes a fraction.
 ``ratio_to_floor`` counts in, too, that PyTorch unpacks the packed weights once.
+
+``--growth`` shows how the time grows with the model: for a quantized network of more and more layers, and an LSTM of more and more unrolled
+time steps, seconds an operator against those of the smallest. Linear is 1.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -197,6 +200,59 @@ def bench(name: str, engine: str, size: int, runs: int) -> dict[str, Any]:
     return result | {"lowerings": len(lines), "median_lowering_lines": statistics.median(lines) if lines else None}
 
 
+def deep(layers: int) -> tuple[nn.Module, Tensor, dict[str, Any]]:
+    """A quantized network of that many convolutions, each with its own weights."""
+    torch.backends.quantized.engine = "qnnpack"  # its forward pass takes least, and hides least of ours
+    body = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(layers)))
+    quantization: Any = torch.ao.quantization  # its functions have no annotations
+    model, x = quantization.QuantWrapper(body).eval(), torch.rand(1, 8, 16, 16)
+    model.qconfig = quantization.get_default_qconfig("qnnpack")
+    quantization.prepare(model, inplace=True)(x)
+    return quantization.convert(model, inplace=True), x, {}
+
+
+def long(steps: int) -> tuple[nn.Module, Tensor, dict[str, Any]]:
+    """An LSTM, unrolled."""
+    return nn.LSTM(64, 128).eval(), torch.rand(steps, 1, 64), {"recurrent": "unrolled"}
+
+
+def growth(make: Callable[[int], tuple[nn.Module, Tensor, dict[str, Any]]], sizes: Sequence[int], runs: int) -> list[dict[str, float]]:
+    """What ``export`` and ``save`` take of the processor for each size, and for each operator of the file compared with the smallest."""
+    import torch2circle
+
+    rows: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            model, x, options = make(size)
+            path = Path(folder) / f"{size}.circle"
+
+            def once(model: nn.Module = model, x: Tensor = x, options: dict[str, Any] = options, path: Path = path) -> None:
+                torch2circle.export(model, (x,), **options).save(path)
+
+            once()
+            begun = time.process_time()  # of all threads, and without what else the machine does
+            for _ in range(runs):
+                once()
+            took = (time.process_time() - begun) / runs
+            operators = len(torch2circle.export(model, (x,), **options).for_target("onert").nodes())
+            rows.append({"size": size, "operators": operators, "cpu_export_save": took, "us_each": took / operators * 1e6})
+            rows[-1]["each_to_first"] = rows[-1]["us_each"] / rows[0]["us_each"]
+    return rows
+
+
+GROWTH: dict[str, tuple[Callable[[int], tuple[nn.Module, Tensor, dict[str, Any]]], Sequence[int]]] = {
+    "layers": (deep, (25, 50, 100, 200, 400)),
+    "lstm_steps": (long, (25, 50, 100, 200)),
+}
+
+
+def show_growth(found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    for name, rows in found.items():
+        print(f"{name:<12}" + "".join(f"{key:>16}" for key in list(rows[0])[1:]))
+        for row in rows:
+            print(f"{row['size']:<12}" + "".join(f"{value:>16.4g}" for value in list(row.values())[1:]))
+
+
 def show(result: dict[str, Any]) -> None:
     for key, value in result.items():
         if isinstance(value, dict):
@@ -212,6 +268,7 @@ def main() -> None:
     parser.add_argument("--engine", default="fbgemm")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--growth", action="store_true", help="how the time grows with layers and with unrolled time steps")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -220,6 +277,11 @@ def main() -> None:
         what, *paths = options.child
         torch.backends.quantized.engine = options.engine
         print(*first_call(what, *map(Path, paths)))
+        return
+    if options.growth:
+        torch.set_num_threads(1)  # threads that wait for each other take the processor, too
+        found = {name: growth(make, sizes, options.runs) for name, (make, sizes) in GROWTH.items()}
+        print(json.dumps(found, indent=2)) if options.json else show_growth(found)
         return
     result = bench(options.model, options.engine, options.size, options.runs)
     if options.json:

@@ -13,6 +13,12 @@ import torch
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def every(kind: str) -> set[str]:
+    """All that a line ``kind`` (``calls`` or ``rules``) of the expected graphs names; ``test_ops`` holds each line against its case."""
+    lines = (line for path in GOLDEN.rglob("*.txt") for line in path.read_text(encoding="utf-8").splitlines()[:2])
+    return {name for line in lines if line.startswith(f"{kind} ") for name in line.split()[1:]}
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden anew, and run only the tests that compare with it")
 

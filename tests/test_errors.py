@@ -14,6 +14,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -386,8 +387,9 @@ m = M().eval()
 def test_ctrl_c(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     process = subprocess.Popen(
-        command("sleeper.py:m", "out.circle", *INPUT), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    )
+        command("sleeper.py:m", "out.circle", *INPUT), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell has its background jobs ignore it
+    )  # fmt: skip
     for _ in range(600):
         if (tmp_path / "running").exists() or process.poll() is not None:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,12 +15,13 @@ from torch.utils import _pytree as pytree
 import torch2circle
 from cases import CASES, FAMILIES
 from cases.making import EXACT, RUNTIMES, Case
-from conftest import GOLDEN
+from conftest import GOLDEN, every
 from torch2circle import format as fileformat
 from torch2circle import runtimes
 from torch2circle.errors import TargetError
 from torch2circle.ir import Graph
 from torch2circle.lower import LOWERINGS
+from torch2circle.pipeline import ExportedModel
 from torch2circle.quant import type_of
 from torch2circle.targets import TARGETS
 from torch2circle.verify import Report
@@ -34,11 +36,12 @@ BYTES = ("conv", "linear.behind_conv", "cat", "edge.two_in")
 
 
 @EACH
-def test_case(case: Case, golden: Callable[[str, str], None]) -> None:
+def test_case(case: Case, golden: Callable[[str, str], None], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "torch2circle.optimize.engine")  # where rules say that they fired
     model, args = case.make()
     exported = torch2circle.export(model, args, **case.options)
     graphs = {target: exported.for_target(target) for target in RUNTIMES if target not in case.refused}
-    golden(f"{FAMILY[case.id]}/{case.id}.txt", "".join(text(case, target, graph) for target, graph in graphs.items()))
+    golden(f"{FAMILY[case.id]}/{case.id}.txt", tried(exported, caplog) + "".join(text(case, target, graphs[target]) for target in graphs))
     edges_are_the_models(model, args, graphs.values())
     for target, said in case.refused.items():
         with pytest.raises(TargetError) as raised:
@@ -46,6 +49,13 @@ def test_case(case: Case, golden: Callable[[str, str], None]) -> None:
         assert said in raised.value.message
     for runtime in filter(runtimes.available, graphs):
         near_enough(case, runtime, exported.verify(runtime))
+
+
+def tried(exported: ExportedModel, caplog: pytest.LogCaptureFixture) -> str:
+    """The lowerings and the rules that a case tries: ``every`` asks all cases for them."""
+    calls = {call.op for call in exported.recording.needed()}
+    rules = {str(record.args[0]) for record in caplog.records if isinstance(record.args, tuple) and record.args}
+    return f"calls  {' '.join(sorted(calls))}\nrules  {' '.join(sorted(rules))}\n".replace(" \n", "\n")
 
 
 def text(case: Case, target: str, graph: Graph) -> str:
@@ -79,7 +89,7 @@ def near_enough(case: Case, runtime: str, report: Report) -> None:
 
 
 def test_every_lowering_is_called() -> None:
-    called = {call.op for case in CASES for call in case.exported().recording.needed()}
+    called = every("calls")
     ours = {op for op, lowering in LOWERINGS.items() if lowering.body.__module__.startswith("torch2circle.")}
     assert sorted(ours - called) == sorted(UNCALLED)
 

@@ -41,6 +41,7 @@ CASES = [
     Case("split.unsafe", lambda: ints(lambda a: torch.unsafe_split(a, 2, 1), (2, 6, 7, 3))),
     Case("split.unsafe_sizes", lambda: floating(lambda a: torch.unsafe_split_with_sizes(a, [1, 4, 2], 2), (2, 5, 7, 3))),
     Case("split.tensor_split", lambda: ints(lambda a: a.tensor_split(3, 1), (2, 5, 7, 3))),
+    Case("select_scatter", lambda: floating(lambda a, b: torch.select_scatter(a, b, 1, -2), (2, 5, 7), (2, 7))),
     Case("slice_scatter.step", lambda: floating(lambda a, b: torch.slice_scatter(a, b, 1, 1, 5, 2), (2, 5, 7), (2, 2, 7))),
     Case("assign.step", lambda: floating(every_other_assigned, (2, 6, 7, 3))),
     Case("diagonal", lambda: ints(lambda a: a.diagonal(1, 1, -1), (2, 5, 7, 6))),

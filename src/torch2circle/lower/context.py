@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import UnsupportedUse
-from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value
+from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value, Where
 from ..quant import constant_of, type_of
 from ..record import Call, Recording, Ref
 from ..spec import OPS
@@ -84,13 +84,14 @@ class Builder:
         count = self._counts[stem] = self._counts.get(stem, -1) + 1
         return stem if count == 0 else f"{stem}.{count}"
 
-    def place(self, arg: Ref | Tensor) -> Placed:
-        """The value of a recorded tensor, or of a constant one."""
+    def place(self, arg: Ref | Tensor, where: Where = Where()) -> Placed:
+        """The value of a recorded tensor, or of a constant one, which ``where`` reads."""
         if isinstance(arg, Ref):
             return self.env[arg.index]
         if id(arg) not in self._constants:
-            type_ = type_of(arg)
-            value = Value(type_, self.name(self.recording.name_of(arg) or "constant"), data=constant_of(lambda: arg))
+            name = self.recording.name_of(arg) or "constant"
+            type_ = type_of(arg, where, name)
+            value = Value(type_, self.name(name), data=constant_of(lambda: arg))
             self._constants[id(arg)] = Placed(value, plain(type_.rank))
         return self._constants[id(arg)]
 

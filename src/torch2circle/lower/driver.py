@@ -16,13 +16,15 @@ from torch.utils import _pytree as pytree
 from ..errors import Bug, UnsupportedOps, UnsupportedUse
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
-from ..quant import type_of
+from ..quant import INSTEAD, type_of
 from ..record import Call, Recording, Ref
 from ..spec import OPS
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 from .vocabulary import reason
 
+COMPLEX = f"complex numbers, for which the files have no type: {INSTEAD[torch.complex64]}"
+EMPTY = "at least one element: runtimes crash on tensors without"
 # Operators whose weight may be given as it is stored, dequantized by the file.
 TAKES_STORED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
 
@@ -48,24 +50,36 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         UnsupportedUse, QuantizationError: from the first call that cannot be expressed.
     """
     calls = recording.needed()
-    _refuse_missing(calls)
+    _refuse_missing(recording, calls)
     builder = Builder(recording, options)
     inputs = []
     for number, name in zip(recording.inputs, recording.input_names, strict=True):
         order = _io_order(recording.tensors[number].dim(), options.io_layout)
-        value = Value(type_of(recording.tensors[number]).permute(order), builder.name(name), origin=Origin(number, order))
+        type_ = _type_of_leaf(recording.tensors[number], f"input {name}")
+        value = Value(type_.permute(order), builder.name(name), origin=Origin(number, order))
         builder.env[number] = Placed(value, order)
         inputs.append(value)
     for call in calls:
-        _lower_call(builder, call, LOWERINGS[call.op])
+        if _is_empty(builder, call):
+            builder.env[call.outs[0]] = builder.place(recording.tensors[call.outs[0]], call.where)
+        else:
+            _lower_call(builder, call, LOWERINGS[call.op])
     _behind_activations(builder)
     _refuse_run_time_scales(builder, recording.outputs, Where())
     outputs = []
-    for out in recording.outputs:
+    for out, name in zip(recording.outputs, recording.output_names, strict=True):
+        _type_of_leaf(recording.tensors[out.index] if isinstance(out, Ref) else out, f"output {name}")
         placed = builder.place(out)
         outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
     graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
     return Lowered(graph, builder.findings, builder.corrected, builder.steps)
+
+
+def _type_of_leaf(tensor: Tensor, name: str) -> Type:
+    """The type of an input or output."""
+    if not tensor.numel():
+        raise UnsupportedUse(f"shape of {name}", list(tensor.shape), EMPTY)
+    return type_of(tensor, name=name)
 
 
 def _behind_activations(builder: Builder) -> None:
@@ -85,11 +99,22 @@ def _io_order(rank: int, io_layout: str) -> Perm:
     return channels_last(rank) if io_layout == "nhwc" and rank == 4 else plain(rank)
 
 
-def _refuse_missing(calls: Sequence[Call]) -> None:
+def _is_empty(builder: Builder, call: Call) -> bool:
+    """Whether the result has no elements: it is a constant whatever the input is, and no runtime meets an empty operand."""
+    return len(call.outs) == 1 and not builder.recording.tensors[call.outs[0]].numel()
+
+
+def _is_complex(recording: Recording, call: Call) -> bool:
+    read = [leaf for leaf in pytree.tree_leaves(dict(call.args)) if isinstance(leaf, (Ref, Tensor))]
+    return any((recording.tensors[t.index] if isinstance(t, Ref) else t).is_complex() for t in (*read, *map(Ref, call.outs)))
+
+
+def _refuse_missing(recording: Recording, calls: Sequence[Call]) -> None:
     missing = Counter(call.op for call in calls if call.op not in LOWERINGS)
     if missing:
         first = {call.op: call.where for call in reversed(calls)}
-        reasons = {op: why for op in missing if (why := reason(op))}
+        reasons = {call.op: COMPLEX for call in calls if call.op in missing and _is_complex(recording, call)}
+        reasons |= {op: why for op in missing if (why := reason(op))}
         raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()], reasons)
 
 
@@ -98,11 +123,12 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     args = {("x" if name == first and name not in lowering.params else name): value for name, value in call.args.items()}
     activations = {name: value for name, value in args.items() if name in lowering.params and name not in PARAMETERS}
     tensors = [leaf for leaf in pytree.tree_leaves(activations) if isinstance(leaf, (Ref, Tensor))]
-    placed = [builder.place(leaf) for leaf in tensors]
+    placed = [builder.place(leaf, call.where) for leaf in tensors]
     order = _common_order(lowering.order, placed)
     c = Context(builder, call, order)
     if lowering.order is Order.LAST:
         c.only(len(order) == 4, "number of dimensions", len(order), "4: batch, channels, height, width")
+    c.only(call.op == "aten::cat" or all(p.value.type.size for p in placed), "operand", "a tensor without elements", EMPTY)
     if call.op != "aten::dequantize.self":
         _refuse_run_time_scales(builder, tensors, c.where)
     island = lowering.island and any(p.value.type.quant for p in placed)

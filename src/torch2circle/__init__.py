@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .implant import implant_qparams as implant_qparams
     from .loading import load as load
     from .lower import lowers as lowers
+    from .methods import ExportedMethods as ExportedMethods
+    from .methods import export_many as export_many
     from .pipeline import ExportedModel as ExportedModel
     from .pipeline import export as export
 
@@ -36,7 +38,10 @@ from .errors import (
 )
 
 # torch takes seconds to import: only those who export pay for it, not `torch2circle inspect` or --help
-_LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "loading", "lowers": "lower", "implant_qparams": "implant"}
+_LAZY = {
+    "export": "pipeline", "ExportedModel": "pipeline", "export_many": "methods", "ExportedMethods": "methods", "load": "loading",
+    "lowers": "lower", "implant_qparams": "implant",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -55,7 +60,7 @@ def _version() -> str:
 
 
 __all__ = [
-    "Bug", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "QuantizationError", "RecordError", "TargetError",
-    "Torch2CircleError", "UnsupportedOps", "UnsupportedUse", "UserError", "VerifyFailed", "WriteError", "export",
-    "implant_qparams", "load", "lowers",
+    "Bug", "ExportedMethods", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "QuantizationError", "RecordError",
+    "TargetError", "Torch2CircleError", "UnsupportedOps", "UnsupportedUse", "UserError", "VerifyFailed", "WriteError", "export",
+    "export_many", "implant_qparams", "load", "lowers",
 ]  # fmt: skip

@@ -35,6 +35,8 @@ from .healing import heal, healed_while_unpickling
 from .ir import Where
 
 Model = nn.Module | ExportedProgram
+Runnable = Model | Callable[..., Any]
+"""A model, or a method of a module."""
 
 FACTORY_HINT = "pass package.module:factory (or file.py:factory) as the model, and the weights with --state state.pt"
 _SAVE_HINT = "save the model with torch.save(model, path), torch.jit.save or torch.export.save"
@@ -44,24 +46,24 @@ _DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "int8",
 
 @dataclass(frozen=True)
 class Program:
-    """A model that can be called with ``args`` and ``kwargs``.
+    """A model, or a method of one, that can be called with ``args`` and ``kwargs``.
 
     ``names`` has one entry for each of ``args`` and then each of ``kwargs``, as the model's own signature calls them.
-    ``kind`` is "module", "torchscript" or "exported".
+    ``kind`` is "module", "method", "torchscript" or "exported".
     """
 
-    module: nn.Module
+    module: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     kind: str
     names: tuple[str, ...]
 
 
-def program(model: Model, *, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None) -> Program:
+def program(model: Runnable, *, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None) -> Program:
     """Make ``model`` ready to run; its train or eval mode is left alone.
 
     Args:
-        model: an nn.Module, a ScriptModule or an ExportedProgram.
+        model: an nn.Module, a ScriptModule, an ExportedProgram, or a method of an nn.Module.
         args: example inputs; if both are None, those the model itself fixes.
         kwargs: example inputs by name.
 
@@ -70,8 +72,12 @@ def program(model: Model, *, args: tuple[Any, ...] | None = None, kwargs: Mappin
     """
     if isinstance(model, ExportedProgram):
         return _exported(model, args, kwargs)
+    if inspect.ismethod(model) and isinstance(model.__self__, nn.Module):
+        heal(model.__self__)
+        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        return Program(model, args, kwargs, "method", _names(_parameters(model), args, kwargs))
     if not isinstance(model, nn.Module):
-        hint = "pass an nn.Module, a ScriptModule or an ExportedProgram; torch2circle.load() reads one from a file"
+        hint = "pass an nn.Module or a method of one, a ScriptModule or an ExportedProgram; torch2circle.load() reads one from a file"
         raise LoadError(f"not a PyTorch model: {type(model).__name__}", hint=hint)
     scripted = isinstance(model, ScriptModule)
     if not scripted:

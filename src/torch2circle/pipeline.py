@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from torch.export import ExportedProgram
 
 from . import __version__, spec
 from .boundary import with_integer_io
@@ -20,7 +18,7 @@ from .errors import Bug, WriteError
 from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
-from .loading import program
+from .loading import Runnable, program
 from .lower import CHOICES, LOWERINGS, Options, lower
 from .optimize import optimize
 from .record import Recording, record
@@ -34,7 +32,7 @@ UNCALIBRATED = Quant.per_tensor(1, 0)
 
 
 def export(
-    model: nn.Module | ExportedProgram,
+    model: Runnable,
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -49,7 +47,7 @@ def export(
     """Record ``model`` on example inputs and lower it to a graph that any target can be written from.
 
     Args:
-        model: a quantized (or float) nn.Module in eval mode, a ScriptModule or an ExportedProgram.
+        model: a quantized (or float) nn.Module in eval mode or a method of one, a ScriptModule or an ExportedProgram.
         args: positional example inputs; None takes those the model itself fixes.
         kwargs: example inputs by name.
         io_layout: ``"torch"`` keeps NCHW inputs and outputs, ``"nhwc"`` makes those of rank 4 channels last.
@@ -132,7 +130,7 @@ class ExportedModel:
         """
         chosen = target_for(Path(path), target)
         graph = self.for_target(chosen)
-        return save(graph, path, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
+        return save(graph, path, identifier=chosen.identifier, metadata=metadata_of([graph], chosen))
 
     def to_bytes(self, target: str) -> bytes:
         """The content of the file that ``save`` would write.
@@ -142,7 +140,7 @@ class ExportedModel:
         """
         chosen = target_for(None, target)
         graph = self.for_target(chosen)
-        return to_bytes(graph, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
+        return to_bytes(graph, identifier=chosen.identifier, metadata=metadata_of([graph], chosen))
 
     def save_qparams(self, folder: str | os.PathLike[str]) -> Bundle:
         """Write what ONE's q-implant takes: ``model.circle`` in float, and in ``qparam.json`` and ``.npy`` files its integers.
@@ -160,7 +158,7 @@ class ExportedModel:
         """
         bundle = separate(self.graph)
         _must_be_well_formed(bundle.graph)
-        bundle.save(folder, _metadata(bundle.graph, target_for(None, "one")))
+        bundle.save(folder, metadata_of([bundle.graph], target_for(None, "one")))
         return bundle
 
     def diagnostics(self, target: str | None = None) -> tuple[Finding, ...]:
@@ -213,10 +211,10 @@ def _written(folder: str | os.PathLike[str], stage: str, text: str) -> Path:
     return path
 
 
-def _metadata(graph: Graph, target: Target) -> dict[str, bytes]:
+def metadata_of(graphs: Sequence[Graph], target: Target) -> dict[str, bytes]:
     """Who wrote the file, and for each operator in order the module and PyTorch operator it comes from."""
     about = {"exporter": "torch2circle", "version": __version__, "torch": torch.__version__, "target": target.name}
-    origins = [f"{node.where.module}|{node.where.op}" for node in graph.nodes()]
+    origins = [f"{node.where.module}|{node.where.op}" for graph in graphs for node in graph.nodes()]
     return {"torch2circle": json.dumps(about, sort_keys=True).encode(), "torch2circle.origins": json.dumps(origins).encode()}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import filecmp
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from .record import Recording, Ref
 from .targets.base import Target
 
 if TYPE_CHECKING:
+    from .methods import ExportedMethods
     from .pipeline import ExportedModel
 
 
@@ -100,7 +101,7 @@ def verify(exported: ExportedModel, target: Target, path: Path | None = None) ->
         whole, fed = ([recorded(exported.recording, v) for v in g.inputs] for g in (graph, parts))
         jobs = [(fresh, [whole, whole]), (pieces, [fed])]
         if path is not None and not filecmp.cmp(path, fresh, shallow=False):
-            _must_fit(path, graph)
+            _must_fit(path, read(path).graph, graph)
             jobs.append((path, [whole, whole]))
         results = []
         for result in runtimes.run_many(target.runtime, jobs):
@@ -115,8 +116,40 @@ def verify(exported: ExportedModel, target: Target, path: Path | None = None) ->
     return Report(target.runtime, outputs, _compare(exported, parts, results[1].outputs[0]), results[-1].seconds[-1])
 
 
-def _must_fit(path: Path, graph: Graph) -> None:
-    theirs = read(path).graph
+def verify_methods(exported: ExportedMethods, target: Target, path: Path | None = None) -> Report:
+    """Each method of ``path`` (or of a temporary file) by its signature, and its operators as ``verify`` runs them.
+
+    Raises:
+        MissingRuntime, TargetError, FormatError, VerifyFailed: as ``verify``.
+    """
+    graphs = exported.for_target(target)
+    alone = {name: verify(method, target) for name, method in exported.methods.items()}
+    with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
+        file = path or Path(folder) / f"model{target.suffix}"
+        if path is None:
+            exported.save(file, target.name)
+        theirs, jobs = read(file).graphs, []
+        if missing := graphs.keys() - theirs.keys():
+            raise VerifyFailed(f"{file} has no method {', '.join(missing)}, only {', '.join(theirs)}", hint="export it again")
+        for name, graph in graphs.items():
+            _must_fit(file, theirs[name], graph)
+            batch = [recorded(exported[name].recording, value) for value in graph.inputs]
+            signature = runtimes.Signature(name, graph.input_names, graph.output_names) if target.calls_methods else None
+            jobs.append(runtimes.Job(file, [batch, batch], signature))
+        results = runtimes.run_many(str(target.runtime), jobs)
+    outputs, operators, seconds = [], [], 0.0
+    for (name, graph), result in zip(graphs.items(), results, strict=True):
+        if isinstance(result, Exception):
+            raise result
+        made = _compare_outputs(exported[name], graph, result.outputs[0])
+        _must_be_as_close(file, made, alone[name].outputs)
+        outputs += [replace(c, name=f"{name}: {c.name}") for c in made]
+        operators += [replace(c, name=f"{name}: {c.name}") for c in alone[name].operators]
+        seconds += result.seconds[-1]
+    return Report(str(target.runtime), outputs, operators, seconds)
+
+
+def _must_fit(path: Path, theirs: Graph, graph: Graph) -> None:
     for kind, ours, others in (("inputs", graph.inputs, theirs.inputs), ("outputs", graph.outputs, theirs.outputs)):
         wanted, found = ([f"{v.type.dtype.value}{list(v.type.shape)}" for v in values] for values in (ours, others))
         if wanted != found:

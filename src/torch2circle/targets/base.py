@@ -30,7 +30,7 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
     ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
-    operator has read it, and the next ones overwrite it."""
+    operator has read it, and the next ones overwrite it; ``calls_methods``: it can call each method of a file that has several."""
 
     name: str
     identifier: str
@@ -41,6 +41,7 @@ class Target:
     rules: Sequence[Rule] = ()
     max_rank: int = 99
     frees_outputs: bool = False
+    calls_methods: bool = False
 
     def verdict(self, node: Node) -> str:
         """``exact``, ``1lsb``, ``hybrid``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured.

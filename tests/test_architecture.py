@@ -18,13 +18,16 @@ ROWS = [
     {"errors"},
     {"ir"},
     {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
-    {"loading", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary", "implant", "runtimes"},
+    {
+        "loading", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary", "implant",
+        "runtimes",
+    },
     {"verify"},
     {"pipeline"},
     {"support", "methods"},
     {"show", "cli"},
     {"__init__", "__main__"},
-]
+]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}
 ALLOWED = {
     "torch": RECORDING | {"loading", "safety", "healing", "quant", "lower", "pipeline", "support"},

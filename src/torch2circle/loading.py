@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ from .ir import Where
 Model = nn.Module | ExportedProgram
 Runnable = Model | Callable[..., Any]
 """A model, or a method of a module."""
+Methods = Mapping[str, Sequence[Any]]
+"""Methods by name, each with its example inputs: see ``export_many``."""
 
 FACTORY_HINT = "pass package.module:factory (or file.py:factory) as the model, and the weights with --state state.pt"
 _SAVE_HINT = "save the model with torch.save(model, path), torch.jit.save or torch.export.save"
@@ -132,12 +134,13 @@ def _script_parameters(module: Any) -> list[str]:
 # Files
 
 
-def load(path_or_spec: str | Path, *, trust_pickle: bool = False, state: Path | None = None) -> Model:
+def load(path_or_spec: str | Path, *, trust_pickle: bool = False, state: Path | None = None) -> Model | Methods:
     """Read a model, on the CPU and in the mode it was saved in.
 
     Args:
         path_or_spec: a file written by torch.save(module), torch.jit.save or torch.export.save, or a factory:
-            ``package.module:name`` or ``path/to/file.py:name``, called without arguments, or an nn.Module itself.
+            ``package.module:name`` or ``path/to/file.py:name``, called without arguments, or an nn.Module itself. What
+            it gives may also be methods as ``export_many`` takes them.
         trust_pickle: let the file run whatever code its author put in; needed for classes that are not PyTorch's own.
         state: a state_dict for the factory's module.
 
@@ -326,10 +329,14 @@ def _trusted(path: Path) -> Any:
 # Factories
 
 
-def _from_factory(module: str, attribute: str, state: Path | None) -> Model:
+def _from_factory(module: str, attribute: str, state: Path | None) -> Model | Methods:
     made = _make(_import(module), module, attribute)
+    if isinstance(made, Mapping) and made and all(isinstance(given, (tuple, list)) for given in made.values()):
+        if state is not None:
+            raise LoadError(f"--state is for a factory of a module, and {module}:{attribute} gives methods", hint="load the weights there")
+        return made
     if not isinstance(made, nn.Module):
-        hint = "it must be a function that returns one, or be one"
+        hint = 'it must be a function that returns one, or be one; or methods of one, {"name": (model.method, args)}'
         raise LoadError(f"{module}:{attribute} gives no nn.Module: {type(made).__name__}", hint=hint)
     return heal(made) if state is None else _with_state(made, state)
 

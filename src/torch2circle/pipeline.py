@@ -14,12 +14,12 @@ import torch
 
 from . import __version__, spec
 from .boundary import with_integer_io
-from .errors import Bug, WriteError
+from .errors import Bug, UnsupportedUse, WriteError
 from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import Runnable, program
-from .lower import CHOICES, LOWERINGS, Options, lower
+from .lower import CHOICES, LOWERINGS, Options, is_operator, lower
 from .optimize import optimize
 from .record import Recording, record
 from .targets import Target, islands, legalize, target_for
@@ -41,6 +41,7 @@ def export(
     bias_overflow: str = "raise",
     dynamic: str = "hybrid",
     recurrent: str = "fused",
+    custom_ops: Sequence[str] | Mapping[str, str] = (),
     specialize: bool = False,
     progress: Progress | None = None,
 ) -> ExportedModel:
@@ -56,6 +57,8 @@ def export(
         dynamic: layers whose activations PyTorch quantizes at run time use the runtime's ``"hybrid"`` kernels where it has right ones,
             or compute in float on weights behind a DEQUANTIZE (``"dequantize"``), or round the activations as PyTorch does (``"exact"``).
         recurrent: ``"fused"`` sequence operators where the runtime has right ones, or every time step ``"unrolled"``.
+        custom_ops: PyTorch's operators, like ``"mylib::op"``, that are written as custom operators of the same name, or a mapping to
+            other names: the application brings their kernels, and nothing here can verify them.
         specialize: fix values that the model reads from its inputs to those of the example.
         progress: called with the name of each stage as it begins.
 
@@ -69,16 +72,19 @@ def export(
         QuantizationError: a scale or bias that no integer kernel can use.
         ValueError: an option is none of those above.
     """
-    chosen = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
+    chosen: dict[str, Any] = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
     for name, value in chosen.items():
         if value not in CHOICES[name]:
             raise ValueError(f"{name} must be one of {CHOICES[name]}: {value!r}")
+    custom = dict(custom_ops) if isinstance(custom_ops, Mapping) else {op: op for op in custom_ops}
+    if unknown := [op for op in custom if not is_operator(op)]:
+        raise UnsupportedUse("custom_ops", ", ".join(unknown), "operators that PyTorch knows, once their library is imported")
     tell = progress or (lambda stage: None)
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
-    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
+    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole={*LOWERINGS, *custom})
     tell("lower")
-    lowered = lower(recording, Options(**chosen))
+    lowered = lower(recording, Options(**chosen, custom_ops=custom))
     graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
     _must_be_well_formed(graph)
     findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))

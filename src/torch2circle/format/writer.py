@@ -103,7 +103,8 @@ def write(
 
 # The model as nested tables.
 
-Code = tuple[str, int]
+Code = tuple[str, int, str]
+"""Operator, its version, and the name of a custom one."""
 
 
 def _model(
@@ -116,7 +117,7 @@ def _model(
     codes = {code: i for i, code in enumerate(dict.fromkeys(map(_code, nodes)))}
     return {
         "version": VERSIONS[identifier],
-        "operator_codes": [_operator_code(op, version, identifier) for op, version in codes],
+        "operator_codes": [_operator_code(*code, identifier) for code in codes],
         "subgraphs": [_subgraph(graph, "main" if len(graphs) == 1 else name, buffers, codes) for name, graph in graphs.items()],
         "description": description,
         "buffers": [{}] + [{"data": LATER}] * (len(constants) + len(metadata)),
@@ -175,14 +176,15 @@ def _tensor(value: Value, name: str, buffer: int) -> Table:
 def _code(node: Node) -> Code:
     if node.op not in spec.OPS:
         raise Bug(f"not in the operator table: {node.op}", where=node.where)
-    return node.op, spec.version(node)
+    return node.op, spec.version(node), node.attrs["custom_code"] if node.op == "CUSTOM" else ""
 
 
-def _operator_code(op: str, version: int, identifier: str) -> Table:
+def _operator_code(op: str, version: int, custom: str, identifier: str) -> Table:
     code = ENUMS["BuiltinOperator"][op]
     if code < 0 and identifier != "CIR0":
         raise Bug(f"only Circle has the operator: {op}")
-    return {"deprecated_builtin_code": min(code, 127), "builtin_code": op, "version": version}
+    table = {"deprecated_builtin_code": min(code, 127), "builtin_code": op, "version": version}
+    return {**table, "custom_code": custom} if op == "CUSTOM" else table
 
 
 def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
@@ -191,6 +193,8 @@ def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
         "inputs": [-1 if value is None else index[value] for value in node.inputs],
         "outputs": [index[value] for value in node.outputs],
     }
+    if node.op == "CUSTOM":
+        return {**table, "custom_options": node.attrs["custom_options"]}
     options = spec.OPS[node.op].options
     fields = TABLES[options] if options else {}
     unknown = sorted(node.attrs.keys() - fields.keys())
@@ -200,6 +204,15 @@ def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
         union = "builtin_options" if options in UNIONS["BuiltinOptions"] else "builtin_options_2"
         table[union] = options, node.attrs
     return table
+
+
+def misfit(node: Node) -> str:
+    """What keeps an operator from being written, be it an option it does not have; empty if nothing does."""
+    try:
+        Packer().table("Operator", _operator(node, dict.fromkeys((*filter(None, node.inputs), *node.outputs), 0), 0))
+    except Bug as bug:
+        return bug.message
+    return ""
 
 
 # The data behind the description.

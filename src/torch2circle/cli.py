@@ -167,7 +167,9 @@ def verify(model: str, file: Path, target: str | None, as_json: bool, debug: boo
         stage(f"verify in {chosen.runtime}")
         report = exported.verify(chosen.name, file)
     if as_json:
-        click.echo(json.dumps({"outputs": [_row(c) for c in report.outputs], "operators": [_row(c) for c in report.operators]}, indent=2))
+        unverified = {"unverified": list(report.unverified)} if report.unverified else {}
+        tables = {"outputs": [_row(c) for c in report.outputs], "operators": [_row(c) for c in report.operators]}
+        click.echo(json.dumps(tables | unverified, indent=2))
     else:
         click.echo(_comparison_table(report))
         if report.unverified:

@@ -136,6 +136,29 @@ def test_structures_are_taken_apart_by_name(kind: str, tmp_path: Path) -> None:
     assert tuple(made) == tuple(f"{root}{name}" for name in outs)
 
 
+@pytest.mark.parametrize("args", [([X], Y), ([X], Y, X), ({"k": X}, Y, [X, Y])], ids=["two", "three", "nested"])
+def test_every_form_of_a_model_has_the_same_names(args: tuple[Any, ...]) -> None:
+    class Model(nn.Module):
+        def forward(self, first: Any, b: Tensor, *rest: Any) -> dict[str, Any]:
+            (x,) = first.values() if isinstance(first, dict) else first
+            return {"b": x + b, "a": [x * 2, rest]}
+
+    model = Model().eval()
+    eager, program = torch2circle.export(model, args).graph, torch2circle.export(torch.export.export(model, args)).graph
+    assert (program.input_names, program.output_names) == (eager.input_names, eager.output_names)
+    assert eager.input_names[1] == "b"
+    assert eager.output_names[:2] == ("b", "a_0")
+
+
+def test_torchscript_has_the_names_of_its_schema() -> None:
+    class Model(nn.Module):
+        def forward(self, image: Tensor, pair: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+            return {"b": image * pair[0], "a": pair[1]}
+
+    graph = torch2circle.export(torch.jit.script(Model().eval()), (X, (Y, Y))).graph
+    assert (graph.input_names, graph.output_names) == (("image", "pair_0", "pair_1"), ("b", "a"))
+
+
 def test_names_that_collide_get_the_first_free_numbers() -> None:
     exported = torch2circle.export(Call(lambda x: {"a": [x + 1], "a_0": x + 2, "a_1": x + 3}).eval(), (X,))
     assert exported.graph.output_names == ("a_0_0", "a_0_1", "a_1")

@@ -96,10 +96,8 @@ def _exported(model: ExportedProgram, args: tuple[Any, ...] | None, kwargs: Mapp
         args, kwargs = _example_inputs(model)
     args, kwargs = tuple(args or ()), dict(kwargs or {})
     module = model.module()
-    users = [str(name) for name in model.graph_signature.user_inputs]
-    # user_inputs counts the leaves: with a nested argument only the signature has one name an argument.
-    names = users if len(users) == len(args) + len(kwargs) else _parameters(module.forward)
-    return Program(module, args, kwargs, "exported", _names(names, args, kwargs))
+    # The signature has one name an argument; graph_signature.user_inputs has one a leaf.
+    return Program(module, args, kwargs, "exported", _names(_parameters(module.forward), args, kwargs))
 
 
 def _example_inputs(model: ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]]:

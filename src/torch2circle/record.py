@@ -165,6 +165,11 @@ def record(
     recorder.refuse_kept_state(module)
     root = () if has_names(result) else ("output",)
     outputs = recorder.only_tensors(_named((root, result)), "output", "the file does not give it")
+    returned = {id(leaf) for _, leaf in outputs}
+    for name, leaf in given:
+        if recorder.aliases.is_written(leaf) and id(leaf) not in returned:
+            message = "the model writes into this input, which the file leaves as it is: what the caller needs must be returned"
+            recorder.findings.append(Finding("warning", "input-written", name, message))
     if not outputs:
         raise RecordError(f"the model returns no tensor: {type(result).__name__}")
     return Recording(

@@ -194,6 +194,9 @@ def test_arguments_that_have_no_form_are_refused() -> None:
         encode({"a": [2**63]})
     with pytest.raises(UnsupportedUse, match="custom_ops not supported: testlib::nothing"):
         torch2circle.export(*net(), custom_ops=[OP, "testlib::nothing"])
+    (unused, written) = torch2circle.export(*net(), custom_ops=["testlib::ends", OP]).diagnostics()
+    assert (unused.code, unused.path, written.code) == ("custom-operator-unused", "testlib::ends", "custom-operator")
+    assert torch2circle.export(*net(), custom_ops=OP).diagnostics() == (written,)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 import torch2circle
 from cases.making import Call, seeded
 from torch2circle import runtimes
-from torch2circle.errors import FormatError, LoadError, RecordError, TargetError, UnsupportedUse, VerifyFailed
-from torch2circle.format import read, to_bytes
+from torch2circle.errors import FormatError, LoadError, RecordError, TargetError, UnsupportedUse, VerifyFailed, WriteError
+from torch2circle.format import read, to_bytes, writer
 from torch2circle.ir import Array
 from torch2circle.pipeline import ExportedModel
 from torch2circle.quant import array_of
@@ -244,6 +244,18 @@ def test_what_methods_have_in_common_is_written_once() -> None:
     two = len(torch2circle.export_many({"plain": (model, (x,)), "residual": (model.residual, (x,))}).to_bytes("litert"))
     assert alone > 40_000
     assert two < alone + 2_000
+
+
+def test_the_limit_of_a_file_counts_what_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(nn.Linear):
+        def residual(self, x: Tensor) -> Tensor:
+            return self(x) + x
+
+    model, other, x = Wide(100, 100).eval(), nn.Linear(100, 100).eval(), torch.ones(1, 100)
+    monkeypatch.setattr(writer, "SIZE_LIMIT", 60_000)
+    assert torch2circle.export_many({"plain": (model, (x,)), "residual": (model.residual, (x,))}).to_bytes("litert")
+    with pytest.raises(WriteError, match="over 2 GiB"):
+        torch2circle.export_many({"plain": (model, (x,)), "other": (other, (x,))}).to_bytes("litert")
 
 
 def test_circle_runtimes_call_one_method(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def export(
     for name, value in chosen.items():
         if value not in CHOICES[name]:
             raise ValueError(f"{name} must be one of {CHOICES[name]}: {value!r}")
-    custom = dict(custom_ops) if isinstance(custom_ops, Mapping) else {op: op for op in custom_ops}
+    names = [custom_ops] if isinstance(custom_ops, str) else custom_ops
+    custom = dict(names) if isinstance(names, Mapping) else {op: op for op in names}
     if unknown := [op for op in custom if not is_operator(op)]:
         raise UnsupportedUse("custom_ops", ", ".join(unknown), "operators that PyTorch knows, once their library is imported")
     tell = progress or (lambda stage: None)
@@ -87,7 +88,7 @@ def export(
     lowered = lower(recording, Options(**chosen, custom_ops=custom))
     graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
     _must_be_well_formed(graph)
-    findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))
+    findings = (*recording.findings, *_uncalled(custom, recording), *lowered.findings, *_doubtful_scales(graph))
     return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps)
 
 
@@ -228,6 +229,12 @@ def _must_be_well_formed(graph: Graph) -> None:
     errors = [finding for finding in spec.check(graph) if finding.severity == "error"]
     if errors:
         raise Bug("the graph is not well formed:\n" + "\n".join(f"  {finding}" for finding in errors[:10]))
+
+
+def _uncalled(custom: Mapping[str, str], recording: Recording) -> list[Finding]:
+    """Custom operators that the model does not call by this name, be it for another overload."""
+    called = {call.op for call in recording.calls}
+    return [Finding("note", "custom-operator-unused", op, "the model does not call this operator") for op in custom if op not in called]
 
 
 def _doubtful_scales(graph: Graph) -> list[Finding]:

@@ -45,7 +45,7 @@ PACKED = "run the layer on the padded tensor, all samples at one length: in one 
 SPECTRA = {"aten::stft", "aten::stft.center", "aten::istft"}
 TRAINING = "it trains: call model.eval(), before torch.export.export if that made it, and pass training=self.training to F.dropout"
 STATISTICS = {"num_batches_tracked", "running_mean", "running_var"}
-STATELESS = "state cannot live in the file: take it as an argument and return it instead"
+STATELESS = "state cannot live in the file: take it as an argument and return it instead (docs/signatures.md)"
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,17 @@ ROWS = [
     {"errors"},
     {"ir"},
     {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
-    {"loading", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "implant", "runtimes"},
+    {
+        "loading", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary", "implant",
+        "runtimes",
+    },
     {"verify"},
     {"pipeline"},
-    {"support"},
+    {"support", "methods"},
     {"show", "cli"},
     {"__init__", "__main__"},
-]
-RECORDING = {"record", "provenance", "mutation", "unfused", "plain"}
+]  # fmt: skip
+RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}
 ALLOWED = {
     "torch": RECORDING | {"loading", "safety", "healing", "quant", "lower", "pipeline", "support"},
     "flatbuffers": set(),

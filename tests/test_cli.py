@@ -96,7 +96,7 @@ def test_export_as_json(folder: Path, run: Run) -> None:
     assert list(summary) == ["file", "target", "bytes", "operators", "weights", "islands", "diagnostics", "verified"]
     assert (summary["file"], summary["target"]) == ("out.circle", "onert")
     assert summary["bytes"] == (folder / "out.circle").stat().st_size
-    assert list(summary["verified"]) == ["runtime", "equal", "lsb", "operator_lsb", "seconds"]
+    assert list(summary["verified"]) == ["runtime", "equal", "lsb", "operator_lsb", "seconds", "unverified"]
     assert summary["verified"]["operator_lsb"] <= 1
     assert json.loads(run("model.pt", "out.circle", *INPUT, "--json", "--no-verify")[1])["verified"] is None
 

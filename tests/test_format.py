@@ -98,7 +98,7 @@ def test_round_trip(graph: Graph, identifier: str) -> None:
     data = to_bytes(graph, identifier=identifier, metadata=metadata)
     contents = read(data)
     assert_same(graph, contents.graph)
-    assert contents == Contents(contents.graph, identifier, {"CIR0": 0, "TFL3": 3}[identifier], metadata, "torch2circle")
+    assert contents == Contents(contents.graphs, identifier, {"CIR0": 0, "TFL3": 3}[identifier], metadata, "torch2circle")
     assert to_bytes(contents.graph, identifier=identifier, metadata=metadata) == data
 
 

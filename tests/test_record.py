@@ -454,7 +454,7 @@ def test_nested_inputs_and_outputs_have_stable_names() -> None:
     args = (X, [X + 1, X + 2], True, None)
     recording = record(forward, args, {"table": {"b": X + 3, "a": X + 4}, "n": 2}, names=("x", "pair", "flag", "options", "table", "n"))
     assert recording.input_names == ("x", "pair_0", "pair_1", "table_b", "table_a")
-    assert recording.output_names == ("output_sum", "output_rest_0", "output_rest_1_0")
+    assert recording.output_names == ("sum", "rest_0", "rest_1_0")
     assert recording.outputs[1:] == (Ref(2), Ref(3))
     assert ops(recording) == ["aten::mul.Tensor", "aten::add.Tensor"]
 
@@ -609,7 +609,7 @@ def test_an_exported_program_is_recorded_as_the_module_it_was_made_of(way: str, 
     assert [call.where.module for call in got.calls] == [call.where.module for call in want.calls]
     assert [call.where.line for call in got.calls] == [call.where.line for call in want.calls]
     assert {Path(call.where.file).name for call in got.calls} == {HERE}
-    assert got.output_names == want.output_names == ("output_out", "output_rest_0", "output_rest_1_0")
+    assert got.output_names == want.output_names == ("out", "rest_0", "rest_1_0")
     assert got.name_of(got.calls[0].args["weight"]) == "layers.0.weight"
     for ours, theirs in zip(got.outputs, want.outputs, strict=True):
         assert torch.equal(got.tensors[cast(Ref, ours).index], want.tensors[cast(Ref, theirs).index])

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from .implant import implant_qparams as implant_qparams
+    from .ir import DType as DType
+    from .ir import Type as Type
+    from .ir import Value as Value
     from .loading import load as load
-    from .lower import lowers as lowers
+    from .lower import Context as Context
+    from .lower import Order as Order
+    from .lower import register as register
+    from .methods import ExportedMethods as ExportedMethods
+    from .methods import export_many as export_many
     from .pipeline import ExportedModel as ExportedModel
     from .pipeline import export as export
 
@@ -36,7 +43,10 @@ from .errors import (
 )
 
 # torch takes seconds to import: only those who export pay for it, not `torch2circle inspect` or --help
-_LAZY = {"export": "pipeline", "ExportedModel": "pipeline", "load": "loading", "lowers": "lower", "implant_qparams": "implant"}
+_LAZY = {
+    "export": "pipeline", "ExportedModel": "pipeline", "export_many": "methods", "ExportedMethods": "methods", "load": "loading",
+    "implant_qparams": "implant", "register": "lower", "Context": "lower", "Order": "lower", "Value": "ir", "Type": "ir", "DType": "ir",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -55,7 +65,7 @@ def _version() -> str:
 
 
 __all__ = [
-    "Bug", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "QuantizationError", "RecordError", "TargetError",
-    "Torch2CircleError", "UnsupportedOps", "UnsupportedUse", "UserError", "VerifyFailed", "WriteError", "export",
-    "implant_qparams", "load", "lowers",
+    "Bug", "Context", "DType", "ExportedMethods", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "Order",
+    "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type", "UnsupportedOps", "UnsupportedUse", "UserError",
+    "Value", "VerifyFailed", "WriteError", "export", "export_many", "implant_qparams", "load", "register",
 ]  # fmt: skip

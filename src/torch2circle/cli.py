@@ -12,7 +12,7 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,6 +23,7 @@ from .errors import Bug, Torch2CircleError, VerifyFailed
 
 if TYPE_CHECKING:
     from .ir import Graph
+    from .methods import ExportedMethods
     from .pipeline import ExportedModel
     from .verify import Comparison, Report
 
@@ -74,6 +75,8 @@ def _loading(command: F) -> F:
         click.option("--inputs", "sample", type=file, metavar="FILE", help="Example inputs from a .npz, .npy or .pt file."),
         click.option("--state", type=file, metavar="FILE", help="state_dict to load into the model that package.module:factory makes."),
         click.option("--trust-pickle", is_flag=True, help="Run the code in a pickled model. Only for files you made yourself."),
+        click.option("--custom-op", "custom_ops", multiple=True, metavar="NS::OP[=CODE]", help="Write this PyTorch operator as a custom "
+                     "one, for which the application brings the kernel. Repeat for more."),
         click.option("--specialize", is_flag=True, help="Fix branches that depend on the input to the example's."),
         click.option("--io-layout", type=click.Choice(["torch", "nhwc"]), default="torch", show_default=True, help="Dimension order "
                      "of inputs and outputs of rank 4."),
@@ -104,7 +107,8 @@ def export(
 ) -> None:
     """Export MODEL to OUTPUT (.circle or .tflite).
 
-    MODEL is a file from torch.save, torch.jit.save or torch.export.save, or package.module:factory.
+    MODEL is a file from torch.save, torch.jit.save or torch.export.save, or package.module:factory. A factory may also give several
+    methods, {"name": (model.method, args)}, for one .tflite file.
     """
     if output is None:
         stem = Path(model.partition(":")[0]).stem
@@ -118,7 +122,7 @@ def export(
         if explain:
             exported.explain(explain, chosen.name)
         stage("legalize")
-        graph = exported.for_target(chosen)
+        graphs = exported.for_target(chosen)
         stage("write")
         size = exported.save(output, chosen.name)
         report = None
@@ -132,7 +136,7 @@ def export(
             why = ""
             stage(f"verify in {chosen.runtime}")
             report = exported.verify(chosen.name, output)
-    summary = _summary(exported, graph, chosen.name, output, size, report)
+    summary = _summary(exported, list(graphs.values()) if isinstance(graphs, dict) else [graphs], chosen.name, output, size, report)
     if as_json:
         click.echo(json.dumps(summary, indent=2))
     else:
@@ -163,9 +167,13 @@ def verify(model: str, file: Path, target: str | None, as_json: bool, debug: boo
         stage(f"verify in {chosen.runtime}")
         report = exported.verify(chosen.name, file)
     if as_json:
-        click.echo(json.dumps({"outputs": [_row(c) for c in report.outputs], "operators": [_row(c) for c in report.operators]}, indent=2))
+        unverified = {"unverified": list(report.unverified)} if report.unverified else {}
+        tables = {"outputs": [_row(c) for c in report.outputs], "operators": [_row(c) for c in report.operators]}
+        click.echo(json.dumps(tables | unverified, indent=2))
     else:
         click.echo(_comparison_table(report))
+        if report.unverified:
+            _say("not verified", f"{chosen.runtime} has no kernel for {', '.join(report.unverified)}, so the file was not run")
         for c in report.outputs:
             _say(f"output {c.name}", f"{c.share:.2%} bit-equal, largest difference {c.lsb:g} LSB, SQNR {c.sqnr:.1f} dB")
     _fail_if_wrong(report)
@@ -185,9 +193,12 @@ def inspect(file: Path, as_json: bool, debug: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    _print_facts(facts, "file", "identifier", "version", "description", "bytes", "inputs", "outputs", "operators", "weights")
-    click.echo()
-    click.echo(str(contents.graph), nl=False)
+    _print_facts(facts, "file", "identifier", "version", "description", "bytes")
+    for name, graph in contents.graphs.items():
+        if len(contents.graphs) > 1:
+            click.echo(f"\n{name}")
+        _print_facts(facts.get("methods", {name: facts})[name], "inputs", "outputs", "operators", "weights")
+        click.echo(f"\n{graph}", nl=False)
 
 
 @cli.command(context_settings=SETTINGS)
@@ -204,9 +215,12 @@ def qparams(model: str, folder: Path, as_json: bool, debug: bool, **loading: Any
     """
     with _stages() as stage:
         from .implant import must_be_free
+        from .pipeline import ExportedModel
 
         must_be_free(folder)
         exported = _export(model, stage, **loading)
+        if not isinstance(exported, ExportedModel):
+            raise click.UsageError(f"a bundle is of one model, not of methods: {', '.join(exported.methods)}")
         stage("write")
         bundle = exported.save_qparams(folder)
     summary: dict[str, Any] = {
@@ -331,18 +345,26 @@ def _stages() -> Iterator[Callable[[str], None]]:
         yield lambda stage: status.update(escape(stage))
 
 
-def _export(model: str, stage: Callable[[str], None], **loading: Any) -> ExportedModel:
+def _export(model: str, stage: Callable[[str], None], **loading: Any) -> ExportedModel | ExportedMethods:
     shapes, sample, state, trust_pickle = (loading.pop(name) for name in ("shapes", "sample", "state", "trust_pickle"))
     if shapes and sample:
         raise click.UsageError("give --input or --inputs, not both")
     from .loading import load
+    from .methods import export_many
     from .pipeline import export as export_model
 
     args, kwargs = _example(shapes, sample)
     stage("load")
     loaded = load(model, trust_pickle=trust_pickle, state=state)
     io_dtypes = dict(_named(text) for text in loading.pop("io_dtypes"))
-    return export_model(loaded, args, kwargs, progress=stage, io_dtypes=io_dtypes, **loading)
+    named = (text.rpartition("=") for text in loading.pop("custom_ops"))
+    custom_ops = {op or code: code for op, _, code in named}
+    options = {"progress": stage, "io_dtypes": io_dtypes, "custom_ops": custom_ops, **loading}
+    if not isinstance(loaded, Mapping):
+        return export_model(loaded, args, kwargs, **options)
+    if shapes or sample:
+        raise click.UsageError(f"{model} gives several methods with their inputs; --input and --inputs are for one model")
+    return export_many(loaded, **options)
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -363,7 +385,9 @@ def _example(shapes: Sequence[str], sample: Path | None) -> tuple[tuple[Any, ...
     return tuple(tensor for name, tensor in parsed if name is None), {name: tensor for name, tensor in parsed if name is not None}
 
 
-def _summary(exported: ExportedModel, graph: Graph, target: str, output: Path, size: int, report: Report | None) -> dict[str, Any]:
+def _summary(
+    exported: ExportedModel | ExportedMethods, graphs: Sequence[Graph], target: str, output: Path, size: int, report: Report | None
+) -> dict[str, Any]:
     from .show import counted, weight_bytes
 
     diagnostics = exported.diagnostics(target)
@@ -371,14 +395,15 @@ def _summary(exported: ExportedModel, graph: Graph, target: str, output: Path, s
     if report is not None:
         worst = report.worst.lsb if report.worst else 0
         verified = {
-            "runtime": report.runtime, "equal": report.share, "lsb": report.lsb, "operator_lsb": worst, "seconds": report.seconds
+            "runtime": report.runtime, "equal": report.share, "lsb": report.lsb, "operator_lsb": worst, "seconds": report.seconds,
+            "unverified": list(report.unverified),
         }  # fmt: skip
     return {
         "file": str(output),
         "target": target,
         "bytes": size,
-        "operators": counted(graph),
-        "weights": weight_bytes(graph),
+        "operators": counted(*graphs),
+        "weights": weight_bytes(*graphs),
         "islands": sum(1 for finding in diagnostics if finding.code == "island"),
         "diagnostics": [vars(finding) for finding in diagnostics],
         "verified": verified,
@@ -394,6 +419,10 @@ def _print_summary(summary: dict[str, Any], why_not_verified: str) -> None:
     _print_findings(summary["diagnostics"])
     if done is None:
         _say("verified", f"no: {why_not_verified}")
+        return
+    if done["unverified"]:
+        without = f"{done['runtime']} has no kernel for {', '.join(done['unverified'])}, so the file was not run"
+        _say("verified", f"in part: {without}; the other operators one by one at most {done['operator_lsb']:g} LSB")
         return
     text = f"in {done['runtime']}: {done['equal']:.2%} of outputs bit-equal, largest difference {done['lsb']:g} LSB; "
     _say("verified", f"{text}operator by operator at most {done['operator_lsb']:g} LSB; {done['seconds']:.3f} s a run")

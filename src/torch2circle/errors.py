@@ -70,7 +70,10 @@ class UnsupportedOps(UserError):
         for op, count, where, nearest in missing:
             near = f" ({reasons[op]})" if op in reasons else f" (nearest: {', '.join(nearest)})" if nearest else ""
             lines.append(f"  {op} x{count}, first at {where}{near}")
-        hint = '`torch2circle ops` lists what is supported; add one with @torch2circle.lowers("ns::op") in src/torch2circle/lower/'
+        hint = (
+            '`torch2circle ops` lists what is supported; lower one yourself with @torch2circle.register("ns::op"), '
+            'or write it as a custom operator with custom_ops=["ns::op"] (--custom-op ns::op)'
+        )
         super().__init__("\n".join(lines), hint=hint)
 
 

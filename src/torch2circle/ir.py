@@ -268,7 +268,7 @@ class Graph:
         for node in self.nodes():
             results = ", ".join(f"{v}: {v.type}" for v in node.outputs)
             operands = ", ".join("-" if v is None else f"{v}: {v.type}" if v.data else str(v) for v in node.inputs)
-            attrs = "".join(f" {key}={val}" for key, val in sorted(node.attrs.items()))
+            attrs = "".join(f" {key}={f'<{len(val)} bytes>' if isinstance(val, bytes) else val}" for key, val in sorted(node.attrs.items()))
             lines.append(f"{results} = {node.op}({operands}){attrs}")
         lines += [f"output {name} = {v}: {v.type}" for name, v in zip(self.output_names, self.outputs, strict=True)]
         return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,10 @@ from .healing import heal, healed_while_unpickling
 from .ir import Where
 
 Model = nn.Module | ExportedProgram
+Runnable = Model | Callable[..., Any]
+"""A model, or a method of a module."""
+Methods = Mapping[str, Sequence[Any]]
+"""Methods by name, each with its example inputs: see ``export_many``."""
 
 FACTORY_HINT = "pass package.module:factory (or file.py:factory) as the model, and the weights with --state state.pt"
 _SAVE_HINT = "save the model with torch.save(model, path), torch.jit.save or torch.export.save"
@@ -44,24 +48,24 @@ _DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "int8",
 
 @dataclass(frozen=True)
 class Program:
-    """A model that can be called with ``args`` and ``kwargs``.
+    """A model, or a method of one, that can be called with ``args`` and ``kwargs``.
 
     ``names`` has one entry for each of ``args`` and then each of ``kwargs``, as the model's own signature calls them.
-    ``kind`` is "module", "torchscript" or "exported".
+    ``kind`` is "module", "method", "torchscript" or "exported".
     """
 
-    module: nn.Module
+    module: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     kind: str
     names: tuple[str, ...]
 
 
-def program(model: Model, *, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None) -> Program:
+def program(model: Runnable, *, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None) -> Program:
     """Make ``model`` ready to run; its train or eval mode is left alone.
 
     Args:
-        model: an nn.Module, a ScriptModule or an ExportedProgram.
+        model: an nn.Module, a ScriptModule, an ExportedProgram, or a method of an nn.Module.
         args: example inputs; if both are None, those the model itself fixes.
         kwargs: example inputs by name.
 
@@ -70,8 +74,12 @@ def program(model: Model, *, args: tuple[Any, ...] | None = None, kwargs: Mappin
     """
     if isinstance(model, ExportedProgram):
         return _exported(model, args, kwargs)
+    if inspect.ismethod(model) and isinstance(model.__self__, nn.Module):
+        heal(model.__self__)
+        args, kwargs = tuple(args or ()), dict(kwargs or {})
+        return Program(model, args, kwargs, "method", _names(_parameters(model), args, kwargs))
     if not isinstance(model, nn.Module):
-        hint = "pass an nn.Module, a ScriptModule or an ExportedProgram; torch2circle.load() reads one from a file"
+        hint = "pass an nn.Module or a method of one, a ScriptModule or an ExportedProgram; torch2circle.load() reads one from a file"
         raise LoadError(f"not a PyTorch model: {type(model).__name__}", hint=hint)
     scripted = isinstance(model, ScriptModule)
     if not scripted:
@@ -88,10 +96,8 @@ def _exported(model: ExportedProgram, args: tuple[Any, ...] | None, kwargs: Mapp
         args, kwargs = _example_inputs(model)
     args, kwargs = tuple(args or ()), dict(kwargs or {})
     module = model.module()
-    users = [str(name) for name in model.graph_signature.user_inputs]
-    # user_inputs counts the leaves: with a nested argument only the signature has one name an argument.
-    names = users if len(users) == len(args) + len(kwargs) else _parameters(module.forward)
-    return Program(module, args, kwargs, "exported", _names(names, args, kwargs))
+    # The signature has one name an argument; graph_signature.user_inputs has one a leaf.
+    return Program(module, args, kwargs, "exported", _names(_parameters(module.forward), args, kwargs))
 
 
 def _example_inputs(model: ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -126,12 +132,13 @@ def _script_parameters(module: Any) -> list[str]:
 # Files
 
 
-def load(path_or_spec: str | Path, *, trust_pickle: bool = False, state: Path | None = None) -> Model:
+def load(path_or_spec: str | Path, *, trust_pickle: bool = False, state: Path | None = None) -> Model | Methods:
     """Read a model, on the CPU and in the mode it was saved in.
 
     Args:
         path_or_spec: a file written by torch.save(module), torch.jit.save or torch.export.save, or a factory:
-            ``package.module:name`` or ``path/to/file.py:name``, called without arguments, or an nn.Module itself.
+            ``package.module:name`` or ``path/to/file.py:name``, called without arguments, or an nn.Module itself. What
+            it gives may also be methods as ``export_many`` takes them.
         trust_pickle: let the file run whatever code its author put in; needed for classes that are not PyTorch's own.
         state: a state_dict for the factory's module.
 
@@ -320,10 +327,14 @@ def _trusted(path: Path) -> Any:
 # Factories
 
 
-def _from_factory(module: str, attribute: str, state: Path | None) -> Model:
+def _from_factory(module: str, attribute: str, state: Path | None) -> Model | Methods:
     made = _make(_import(module), module, attribute)
+    if isinstance(made, Mapping) and made and all(isinstance(given, (tuple, list)) for given in made.values()):
+        if state is not None:
+            raise LoadError(f"--state is for a factory of a module, and {module}:{attribute} gives methods", hint="load the weights there")
+        return made
     if not isinstance(made, nn.Module):
-        hint = "it must be a function that returns one, or be one"
+        hint = 'it must be a function that returns one, or be one; or methods of one, {"name": (model.method, args)}'
         raise LoadError(f"{module}:{attribute} gives no nn.Module: {type(made).__name__}", hint=hint)
     return heal(made) if state is None else _with_state(made, state)
 

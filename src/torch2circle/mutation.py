@@ -55,6 +55,10 @@ class Aliases:
         """A write changed what the tensors in this memory hold."""
         self._writes[storage] += 1
 
+    def is_written(self, tensor: Tensor) -> bool:
+        """Whether its memory was written to, by whatever name."""
+        return storage_of(tensor) in self._writes
+
     def is_stale(self, tensor: Tensor) -> bool:
         return bool(self._writes) and self._seen.get(id(tensor), 0) != self._writes[storage_of(tensor)]
 

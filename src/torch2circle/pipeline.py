@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
-from torch.export import ExportedProgram
 
 from . import __version__, spec
 from .boundary import with_integer_io
-from .errors import Bug, WriteError
+from .errors import Bug, UnsupportedUse, WriteError
 from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
-from .loading import program
-from .lower import CHOICES, LOWERINGS, Options, lower
+from .loading import Runnable, program
+from .lower import CHOICES, LOWERINGS, Options, is_operator, lower
 from .optimize import optimize
 from .record import Recording, record
 from .targets import Target, islands, legalize, target_for
@@ -34,7 +32,7 @@ UNCALIBRATED = Quant.per_tensor(1, 0)
 
 
 def export(
-    model: nn.Module | ExportedProgram,
+    model: Runnable,
     args: Sequence[Any] | None = None,
     kwargs: Mapping[str, Any] | None = None,
     *,
@@ -43,13 +41,14 @@ def export(
     bias_overflow: str = "raise",
     dynamic: str = "hybrid",
     recurrent: str = "fused",
+    custom_ops: Sequence[str] | Mapping[str, str] = (),
     specialize: bool = False,
     progress: Progress | None = None,
 ) -> ExportedModel:
     """Record ``model`` on example inputs and lower it to a graph that any target can be written from.
 
     Args:
-        model: a quantized (or float) nn.Module in eval mode, a ScriptModule or an ExportedProgram.
+        model: a quantized (or float) nn.Module in eval mode or a method of one, a ScriptModule or an ExportedProgram.
         args: positional example inputs; None takes those the model itself fixes.
         kwargs: example inputs by name.
         io_layout: ``"torch"`` keeps NCHW inputs and outputs, ``"nhwc"`` makes those of rank 4 channels last.
@@ -58,6 +57,8 @@ def export(
         dynamic: layers whose activations PyTorch quantizes at run time use the runtime's ``"hybrid"`` kernels where it has right ones,
             or compute in float on weights behind a DEQUANTIZE (``"dequantize"``), or round the activations as PyTorch does (``"exact"``).
         recurrent: ``"fused"`` sequence operators where the runtime has right ones, or every time step ``"unrolled"``.
+        custom_ops: PyTorch's operators, like ``"mylib::op"``, that are written as custom operators of the same name, or a mapping to
+            other names: the application brings their kernels, and nothing here can verify them.
         specialize: fix values that the model reads from its inputs to those of the example.
         progress: called with the name of each stage as it begins.
 
@@ -71,19 +72,23 @@ def export(
         QuantizationError: a scale or bias that no integer kernel can use.
         ValueError: an option is none of those above.
     """
-    chosen = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
+    chosen: dict[str, Any] = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
     for name, value in chosen.items():
         if value not in CHOICES[name]:
             raise ValueError(f"{name} must be one of {CHOICES[name]}: {value!r}")
+    names = [custom_ops] if isinstance(custom_ops, str) else custom_ops
+    custom = dict(names) if isinstance(names, Mapping) else {op: op for op in names}
+    if unknown := [op for op in custom if not is_operator(op)]:
+        raise UnsupportedUse("custom_ops", ", ".join(unknown), "operators that PyTorch knows, once their library is imported")
     tell = progress or (lambda stage: None)
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
-    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
+    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole={*LOWERINGS, *custom})
     tell("lower")
-    lowered = lower(recording, Options(**chosen))
+    lowered = lower(recording, Options(**chosen, custom_ops=custom))
     graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
     _must_be_well_formed(graph)
-    findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))
+    findings = (*recording.findings, *_uncalled(custom, recording), *lowered.findings, *_doubtful_scales(graph))
     return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps)
 
 
@@ -132,7 +137,7 @@ class ExportedModel:
         """
         chosen = target_for(Path(path), target)
         graph = self.for_target(chosen)
-        return save(graph, path, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
+        return save(graph, path, identifier=chosen.identifier, metadata=metadata_of([graph], chosen))
 
     def to_bytes(self, target: str) -> bytes:
         """The content of the file that ``save`` would write.
@@ -142,7 +147,7 @@ class ExportedModel:
         """
         chosen = target_for(None, target)
         graph = self.for_target(chosen)
-        return to_bytes(graph, identifier=chosen.identifier, metadata=_metadata(graph, chosen))
+        return to_bytes(graph, identifier=chosen.identifier, metadata=metadata_of([graph], chosen))
 
     def save_qparams(self, folder: str | os.PathLike[str]) -> Bundle:
         """Write what ONE's q-implant takes: ``model.circle`` in float, and in ``qparam.json`` and ``.npy`` files its integers.
@@ -160,7 +165,7 @@ class ExportedModel:
         """
         bundle = separate(self.graph)
         _must_be_well_formed(bundle.graph)
-        bundle.save(folder, _metadata(bundle.graph, target_for(None, "one")))
+        bundle.save(folder, metadata_of([bundle.graph], target_for(None, "one")))
         return bundle
 
     def diagnostics(self, target: str | None = None) -> tuple[Finding, ...]:
@@ -213,10 +218,10 @@ def _written(folder: str | os.PathLike[str], stage: str, text: str) -> Path:
     return path
 
 
-def _metadata(graph: Graph, target: Target) -> dict[str, bytes]:
+def metadata_of(graphs: Sequence[Graph], target: Target) -> dict[str, bytes]:
     """Who wrote the file, and for each operator in order the module and PyTorch operator it comes from."""
     about = {"exporter": "torch2circle", "version": __version__, "torch": torch.__version__, "target": target.name}
-    origins = [f"{node.where.module}|{node.where.op}" for node in graph.nodes()]
+    origins = [f"{node.where.module}|{node.where.op}" for graph in graphs for node in graph.nodes()]
     return {"torch2circle": json.dumps(about, sort_keys=True).encode(), "torch2circle.origins": json.dumps(origins).encode()}
 
 
@@ -224,6 +229,12 @@ def _must_be_well_formed(graph: Graph) -> None:
     errors = [finding for finding in spec.check(graph) if finding.severity == "error"]
     if errors:
         raise Bug("the graph is not well formed:\n" + "\n".join(f"  {finding}" for finding in errors[:10]))
+
+
+def _uncalled(custom: Mapping[str, str], recording: Recording) -> list[Finding]:
+    """Custom operators that the model does not call by this name, be it for another overload."""
+    called = {call.op for call in recording.calls}
+    return [Finding("note", "custom-operator-unused", op, "the model does not call this operator") for op in custom if op not in called]
 
 
 def _doubtful_scales(graph: Graph) -> list[Finding]:

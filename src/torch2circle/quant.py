@@ -18,8 +18,19 @@ _DTYPES = {
     torch.quint8: DType.UINT8, torch.qint8: DType.INT8, torch.qint32: DType.INT32,
 }  # fmt: skip
 
-def type_of(tensor: torch.Tensor, where: Where = Where()) -> Type:
+INSTEAD = {
+    **dict.fromkeys((torch.float64, torch.bfloat16), "convert model and inputs with .float()"),
+    **dict.fromkeys((torch.complex64, torch.complex128), "compute with the real and the imaginary part in a tensor each"),
+}
+
+
+def type_of(tensor: torch.Tensor, where: Where = Where(), name: str = "") -> Type:
     """The file's type of a PyTorch tensor, in PyTorch's dimension order and with its own integers.
+
+    Args:
+        tensor: a constant, or what PyTorch computed.
+        where: the call that reads or makes it, for the message of an error.
+        name: what the user calls it, for the same.
 
     Raises:
         QuantizationError: a scale that is zero, negative, infinite or NaN.
@@ -27,7 +38,9 @@ def type_of(tensor: torch.Tensor, where: Where = Where()) -> Type:
     """
     dtype = _DTYPES.get(tensor.dtype)
     if dtype is None:
-        raise UnsupportedUse("dtype", str(tensor.dtype), ", ".join(str(d).removeprefix("torch.") for d in _DTYPES), where=where)
+        got, accepted = f"{tensor.dtype} ({name})" if name else str(tensor.dtype), [str(d).removeprefix("torch.") for d in _DTYPES]
+        instead = f"; {INSTEAD[tensor.dtype]}" if tensor.dtype in INSTEAD else ""
+        raise UnsupportedUse("dtype", got, ", ".join(accepted) + instead, where=None if where == Where() else where)
     return Type(tuple(tensor.shape), dtype, _quant_of(tensor, where) if tensor.is_quantized else None)
 
 

@@ -23,6 +23,7 @@ from .ir import Finding, Where
 from .mutation import Aliases, functional_name, storage_of, write_back
 from .plain import FORMULAS, deviation
 from .provenance import Provenance
+from .trees import Path, has_names, hides_tensors, leaves, replaced
 from .unfused import UNFUSED, padded_encoders, without_fast_path
 
 # Facts about a tensor that no value can change: reading them on the host does not make a model depend on its data.
@@ -40,7 +41,11 @@ HOST_READS = {"aten::resolve_neg"}
 # For operators whose result has the shape of one argument's values: that argument.
 SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
 PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
-STATELESS = "state cannot live in the file: return it instead"
+# Made of operators that write in place, so that the message would be about these; and what they make is complex.
+SPECTRA = {"aten::stft", "aten::stft.center", "aten::istft"}
+TRAINING = "it trains: call model.eval(), before torch.export.export if that made it, and pass training=self.training to F.dropout"
+STATISTICS = {"num_batches_tracked", "running_mean", "running_var"}
+STATELESS = "state cannot live in the file: take it as an argument and return it instead (docs/signatures.md)"
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,8 @@ def record(
     """Record one call of ``run`` on the example inputs; neither the model nor the inputs are changed.
 
     Args:
-        run: a Module, ScriptModule, GraphModule or plain function.
-        args: positional example inputs, tensors or anything else, nested or not.
+        run: a Module, ScriptModule or GraphModule, a method of one, or a plain function.
+        args: positional example inputs, tensors or anything else, nested or not: in lists, dictionaries, dataclasses.
         kwargs: example inputs by name.
         names: one for each of ``args`` and then of ``kwargs``; what the inputs are called.
         specialize: let a value that is read from an input on the host become a constant, which is otherwise refused.
@@ -135,16 +140,18 @@ def record(
     Raises:
         RecordError: train mode, unconverted observers, a branch on data, state that is written, or an error of the model itself.
     """
-    module = run if isinstance(run, nn.Module) else None
+    module = owner_of(run)
     if module is not None:
         refuse_unfinished(module)
     recorder = _Recorder(module, specialize, whole)
     recorder.findings += [] if module is None else padded_encoders(module)
-    leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs or {})))
+    args, kwargs = tuple(args), dict(kwargs or {})
+    names = names if len(names) == len(args) + len(kwargs) else [*(f"input_{i}" for i in range(len(args))), *kwargs]
     # a copy of each input: a model that writes into its input must not write into the caller's tensor
-    leaves = [leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    inputs = tuple(recorder.new(leaf) for leaf in leaves if isinstance(leaf, Tensor))
-    args, kwargs = pytree.tree_unflatten(leaves, spec)
+    args, kwargs = replaced((args, kwargs), lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf)
+    arguments = zip(((name,) for name in names), (*args, *kwargs.values()), strict=True)
+    given = recorder.only_tensors(_named(*arguments), "input", "its value is fixed in the file")
+    inputs = tuple(recorder.new(leaf) for _, leaf in given)
     try:
         with torch.inference_mode(), without_fast_path(), recorder:
             result = run(*args, **kwargs)
@@ -156,20 +163,32 @@ def record(
     if recorder.refusal:  # which the model's own code caught
         raise recorder.refusal
     recorder.refuse_kept_state(module)
-    outputs = [(path, leaf) for path, leaf in pytree.tree_flatten_with_path(result)[0] if isinstance(leaf, Tensor)]
+    root = () if has_names(result) else ("output",)
+    outputs = recorder.only_tensors(_named((root, result)), "output", "the file does not give it")
+    returned = {id(leaf) for _, leaf in outputs}
+    for name, leaf in given:
+        if recorder.aliases.is_written(leaf) and id(leaf) not in returned:
+            message = "the model writes into this input, which the file leaves as it is: what the caller needs must be returned"
+            recorder.findings.append(Finding("warning", "input-written", name, message))
     if not outputs:
         raise RecordError(f"the model returns no tensor: {type(result).__name__}")
     return Recording(
         inputs=inputs,
         outputs=tuple(recorder.as_arg(leaf) for _, leaf in outputs),
-        input_names=_unique(_input_names(names, args, kwargs)),
-        output_names=_unique([_path_name("output", path) for path, _ in outputs]),
+        input_names=_unique([name for name, _ in given]),
+        output_names=_unique([name for name, _ in outputs]),
         calls=tuple(recorder.calls),
         tensors=recorder.tensors,
         names=recorder.provenance.names,
         stored=recorder.stored,
         findings=tuple(recorder.findings),
     )
+
+
+def owner_of(run: Callable[..., Any]) -> nn.Module | None:
+    """The module that is called, or one of whose methods is."""
+    owner = run if isinstance(run, nn.Module) else getattr(run, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
 
 
 def refuse_unfinished(module: nn.Module) -> None:
@@ -290,7 +309,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         The latter knows no quantized tensors.
         """
-        if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS:
+        if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS or op in SPECTRA:
             return None
         quantized, composite = any(tensor.is_quantized for tensor in tensors), torch._C.DispatchKey.CompositeImplicitAutograd
         if func.has_kernel_for_dispatch_key(composite):
@@ -320,7 +339,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = run()
         if bound.get("generator") is not None or not torch.equal(before, torch.get_rng_state()):
             torch.set_rng_state(before)
-            self.refuse("the model draws random numbers", op, bound, "make the model deterministic in eval mode")
+            hint = TRAINING if "dropout" in op else "make the model deterministic in eval mode"
+            self.refuse("the model draws random numbers", op, bound, hint)
         return result
 
     def keep(self, func: Any, op: str, bound: Mapping[str, Any], result: Any, outs: Sequence[Tensor]) -> None:
@@ -352,6 +372,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         where = self.provenance.here(op, bound)
         self.findings.append(Finding("warning", "specialized", where.module or "<top>", f"fixed to the example's value: {read} at {where}"))
 
+    def only_tensors(self, named: Sequence[tuple[str, Any]], kind: str, otherwise: str) -> list[tuple[str, Tensor]]:
+        """The tensors among the inputs or outputs, and a note for each of the others but an argument that is left out."""
+        for name, leaf in named:
+            if hides_tensors(leaf):
+                hint = "use a dataclass, a dictionary or a tuple, or register the class with torch.utils._pytree.register_pytree_node"
+                raise RecordError(f"{kind} {name} holds tensors in an object of unknown structure: {type(leaf).__name__}", hint=hint)
+            if not isinstance(leaf, Tensor) and (leaf is not None or kind == "output"):
+                self.findings.append(Finding("note", f"{kind}-not-a-tensor", name, f"{leaf!r:.60} is no tensor, {otherwise}"))
+        return [(name, leaf) for name, leaf in named if isinstance(leaf, Tensor)]
+
     # -- writes in place
 
     def write(self, func: Any, op: str, bound: dict[str, Any], written: Sequence[Any], run: Callable[[], Any]) -> Any:
@@ -361,7 +391,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refuse("an operator that writes several tensors cannot be recorded", op, bound)
         storage = storage_of(target)
         if (name := self.state.get(storage)) is not None:
-            self.refuse(f"the model writes its own state while it runs: {name}", op, bound, STATELESS)
+            hint = TRAINING if name.rpartition(".")[2] in STATISTICS else STATELESS
+            self.refuse(f"the model writes its own state while it runs: {name}", op, bound, hint)
         if torch.Tag.nondeterministic_seeded in func.tags:
             run = partial(self.deterministic, op, bound, run)
         if storage not in self.living and not any(id(leaf) in self.number for leaf in pytree.tree_leaves(bound)):
@@ -449,19 +480,22 @@ def _full_name(func: Any) -> str:
     return f"{name}.{func._schema.overload_name}" if func._schema.overload_name else name
 
 
-def _input_names(names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
-    """One name a tensor: that of its argument, and its path for a tensor inside a list or dict."""
-    names = names if len(names) == len(args) + len(kwargs) else [*(f"input_{i}" for i in range(len(args))), *kwargs]
-    flat = pytree.tree_flatten_with_path((*args, *kwargs.values()))[0]
-    return [_path_name(names[cast(Any, path[0]).idx], path[1:]) for path, leaf in flat if isinstance(leaf, Tensor)]
-
-
-def _path_name(root: str, path: Sequence[Any]) -> str:
-    return "_".join([root, *(str(getattr(step, "key", getattr(step, "idx", getattr(step, "name", step)))) for step in path)])
+def _named(*roots: tuple[Path, Any]) -> list[tuple[str, Any]]:
+    """The leaves below the roots, each called by its path."""
+    return [("_".join(path), leaf) for root, tree in roots for path, leaf in leaves(tree, root)]
 
 
 def _unique(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name if names.count(name) == 1 else f"{name}_{i}" for i, name in enumerate(names))
+    """The names, those that are there several times with the first free numbers behind them."""
+    free = dict.fromkeys(names, 0)
+    made = []
+    for name in names:
+        wanted = name
+        while names.count(name) > 1 and (wanted == name or wanted in free):
+            wanted, free[name] = f"{name}_{free[name]}", free[name] + 1
+        free.setdefault(wanted, 0)
+        made.append(wanted)
+    return tuple(made)
 
 
 def _brief(value: Any) -> str:

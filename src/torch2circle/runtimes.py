@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,23 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Runtime = Literal["onert", "litert"]
 Batches = Sequence[Sequence[Array]]
+
+
+class Signature(NamedTuple):
+    """A method of a file with several: its key, and the names of its inputs and outputs in the order of the arrays."""
+
+    key: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Job(NamedTuple):
+    """A file, and for each invocation its input arrays in the order of the graph; ``signature`` if not the file's first graph is to run."""
+
+    path: Path
+    batches: Batches
+    signature: Signature | None = None
+
 
 # runtime -> (name on PyPI, module that is imported, file suffix)
 _PACKAGES = {"onert": ("onert", "onert", ".circle"), "litert": ("ai-edge-litert", "ai_edge_litert", ".tflite")}
@@ -64,28 +81,28 @@ def run(runtime: str, path: Path, batches: Batches, *, timeout: float = 600, del
     ``delegate`` and ``threads`` are LiteRT's: whether XNNPACK takes what it can, and on how many threads.
     Raises ``TargetError`` with the runtime's own words if it refuses the file, dies or takes longer than ``timeout`` seconds.
     """
-    result = run_many(runtime, [(path, batches)], timeout=timeout, delegate=delegate, threads=threads)[0]
+    result = run_many(runtime, [Job(path, batches)], timeout=timeout, delegate=delegate, threads=threads)[0]
     if isinstance(result, Exception):
         raise result
     return result
 
 
 def run_many(
-    runtime: str, jobs: Sequence[tuple[Path, Batches]], *, timeout: float = 600, delegate: bool = True, threads: int = 1
+    runtime: str, jobs: Sequence[Job | tuple[Path, Batches]], *, timeout: float = 600, delegate: bool = True, threads: int = 1
 ) -> list[Result | TargetError]:
     """Many files in few children; a file that kills its child costs only its own result. ``timeout`` is for each child."""
     _require(runtime)
     with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
         work = Path(folder)
-        for index, (path, batches) in enumerate(jobs):
+        for index, (path, batches, signature) in enumerate(Job(*job) for job in jobs):
             arrays = {f"{i}.{j}": array for i, batch in enumerate(batches) for j, array in enumerate(batch)}
             _save(work / f"{index}.in.npz", arrays)
-            (work / f"{index}.job").write_text(f"{Path(path).resolve()}\n{len(batches)}")
+            (work / f"{index}.job").write_text(json.dumps([str(Path(path).resolve()), len(batches), signature]))
         results: list[Result | TargetError] = []
         while len(results) < len(jobs):  # a child that dies is followed by one that goes on behind the job it died of
             order = json.dumps([str(work), len(results), len(jobs), delegate, threads])
             ending = _work(runtime, order, timeout)
-            results += _collect(runtime, work, [path for path, _ in jobs], len(results), ending)
+            results += _collect(runtime, work, [job[0] for job in jobs], len(results), ending)
         return results
 
 
@@ -232,12 +249,12 @@ def _jobs(runtime: str, first: int, end: int, delegate: bool, threads: int) -> N
         with open(f"{index}.log", "wb") as log:  # C++ writes to the descriptors, not to sys.stderr
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        path, count = Path(f"{index}.job").read_text().split("\n")
+        path, count, signature = json.loads(Path(f"{index}.job").read_text())
         try:
             with np.load(f"{index}.in.npz") as arrays:
-                names = [[n for n in arrays.files if n.startswith(f"{i}.")] for i in range(int(count))]
+                names = [[n for n in arrays.files if n.startswith(f"{i}.")] for i in range(count)]
                 batches = [[arrays[name] for name in row] for row in names]
-            step = _onert(path) if runtime == "onert" else _litert(path, delegate, threads)
+            step = _onert(path, signature) if runtime == "onert" else _litert(path, delegate, threads, signature)
             results = [step(batch) for batch in batches]
         except Exception as error:  # whatever a runtime raises is its answer
             Path(f"{index}.err").write_text(str(error) or type(error).__name__)
@@ -253,7 +270,9 @@ _API = {"onert": "onert.native.libnnfw_api_pybind", "litert": "ai_edge_litert.in
 _Step = Callable[[list[Array]], tuple[list[Array], float]]
 
 
-def _onert(path: str) -> _Step:
+def _onert(path: str, signature: Sequence[Any] | None) -> _Step:
+    if signature:
+        raise ValueError(f"only the first graph of a file can be run, not the method {signature[0]}")
     # The low-level session, because onert.infer.session cannot take uint8 inputs and casts the others silently.
     api = importlib.import_module(_API["onert"])
     session = api.infer.nnfw_session(path, "cpu")
@@ -274,10 +293,12 @@ def _onert(path: str) -> _Step:
     return step
 
 
-def _litert(path: str, delegate: bool, threads: int) -> _Step:
+def _litert(path: str, delegate: bool, threads: int, signature: Sequence[Any] | None) -> _Step:
     api = importlib.import_module(_API["litert"])
     resolver = api.OpResolverType.AUTO if delegate else api.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = api.Interpreter(path, num_threads=threads, experimental_op_resolver_type=resolver)
+    if signature:
+        return _litert_method(interpreter, *signature)
     interpreter.allocate_tensors()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()  # both in the order of the file
     types = [(np.dtype(info["dtype"]), tuple(info["shape"].tolist())) for info in inputs]
@@ -290,6 +311,20 @@ def _litert(path: str, delegate: bool, threads: int) -> _Step:
         interpreter.invoke()
         seconds = time.perf_counter() - start
         return [interpreter.get_tensor(info["index"]) for info in outputs], seconds
+
+    return step
+
+
+def _litert_method(interpreter: Any, key: str, inputs: Sequence[str], outputs: Sequence[str]) -> _Step:
+    runner = interpreter.get_signature_runner(key)
+    infos = runner.get_input_details()
+    types = [(np.dtype(infos[name]["dtype"]), tuple(infos[name]["shape"].tolist())) for name in inputs]
+
+    def step(batch: list[Array]) -> tuple[list[Array], float]:
+        _match(types, batch)
+        start = time.perf_counter()
+        made = runner(**dict(zip(inputs, batch, strict=True)))
+        return [made[name] for name in outputs], time.perf_counter() - start
 
     return step
 

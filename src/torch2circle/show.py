@@ -9,38 +9,47 @@ from pathlib import Path
 from typing import Any
 
 from .format import Contents
-from .ir import Graph
+from .ir import Graph, Type
 from .spec import OPS
 
 
 def describe(contents: Contents, file: Path) -> dict[str, Any]:
-    """The facts of a model file; ``bytes`` is its size."""
-    graph = contents.graph
+    """The facts of a model file; ``bytes`` is its size. Several methods have theirs below ``methods``."""
+    graphs = {name: _facts(graph) for name, graph in contents.graphs.items()}
     return {
         "file": str(file),
         "identifier": contents.identifier,
         "version": contents.version,
         "description": contents.description,
         "bytes": file.stat().st_size,
-        "inputs": {name: str(value.type) for name, value in zip(graph.input_names, graph.inputs, strict=True)},
-        "outputs": {name: str(value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)},
-        "operators": counted(graph),
-        "weights": weight_bytes(graph),
+        **({"methods": graphs} if len(graphs) > 1 else _facts(contents.graph)),
         "metadata": {name: data.decode("utf-8", "replace") for name, data in contents.metadata.items()},
     }
 
 
-def counted(graph: Graph) -> dict[str, int]:
+def _facts(graph: Graph) -> dict[str, Any]:
+    return {
+        "inputs": {name: str(value.type) for name, value in zip(graph.input_names, graph.inputs, strict=True)},
+        "outputs": {name: str(value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)},
+        "operators": counted(graph),
+        "weights": weight_bytes(graph),
+    }
+
+
+def counted(*graphs: Graph) -> dict[str, int]:
     """Operators and how many of each, the most frequent first."""
-    return dict(Counter(node.op for node in graph.nodes()).most_common())
+    return dict(Counter(node.op for graph in graphs for node in graph.nodes()).most_common())
 
 
-def weight_bytes(graph: Graph) -> dict[str, int]:
-    """Bytes of constants by element type."""
+def weight_bytes(*graphs: Graph) -> dict[str, int]:
+    """Bytes of constants by element type; what several graphs have in common counts once."""
     sizes: Counter[str] = Counter()
-    for value in graph.values():
-        if value.data is not None:
+    before: set[tuple[str, Type]] = set()
+    for graph in graphs:
+        constants = [value for value in graph.values() if value.data is not None and (value.name, value.type) not in before]
+        for value in constants:
             sizes[value.type.dtype.value] += value.type.nbytes
+        before.update((value.name, value.type) for value in constants)
     return dict(sizes.most_common())
 
 

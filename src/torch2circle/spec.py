@@ -152,6 +152,7 @@ OPS: dict[str, Op] = {
     "QUANTIZE": Op("QuantizeOptions", versions={"f32->i8": 1, "f32->u8": 1, "u8->i8": 2, "i8->u8": 2, "i8->i8": 2, "u8->u8": 2}),
     "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5, "f16->f32": 3}),
     "CAST": Op("CastOptions"),
+    "CUSTOM": Op(inputs=(0, 10_000)),
 }  # fmt: skip
 
 
@@ -159,7 +160,8 @@ def scheme(node: Node) -> str:
     """The key of a node in a target's capability table: ``f32``, ``u8``, ``i8->u8``, ``u8/u8pc``, ``i8+requant``, ``i8/i8pc+grouped``.
 
     Weighted operators give activation/weight with ``pc`` or ``pt``, or the activation alone if both are float; the others give the
-    type of the data, and of the first result if it is another. What else a runtime may treat differently is marked, in this order:
+    type of the data, and of the first result if it is another; custom ones are ``any``. What else a runtime may treat differently is
+    marked, in this order:
 
     ``+affine``      a weight whose zero point is not in the middle (uint8 per tensor may have any)
     ``+grouped``     a convolution whose filter sees a part of the channels
@@ -176,6 +178,8 @@ def scheme(node: Node) -> str:
     ``+finer``       a HARD_SWISH whose result has a step of 1/128 of the operand's or less
     ``+requant``     an operator that moves or compares integers, between unequal quantizations
     """
+    if node.op == "CUSTOM":
+        return "any"
     spec, data = OPS[node.op], _present(node.inputs[OPS[node.op].data])
     x, out = SHORT[data.type.dtype], SHORT[node.out.type.dtype]
     if spec.weighted:

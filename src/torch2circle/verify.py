@@ -9,7 +9,7 @@ from __future__ import annotations
 import filecmp
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from .record import Recording, Ref
 from .targets.base import Target
 
 if TYPE_CHECKING:
+    from .methods import ExportedMethods
     from .pipeline import ExportedModel
 
 
@@ -48,18 +49,23 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Report:
-    """``outputs`` end to end; ``operators`` each fed with PyTorch's own values; ``seconds`` of the last invocation."""
+    """``outputs`` end to end; ``operators`` each fed with PyTorch's own values; ``seconds`` of the last invocation.
+
+    ``unverified``: custom operators of the file. The runtime has no kernel for them, so the file was not run and ``outputs`` is empty;
+    ``operators`` are the others.
+    """
 
     runtime: str
     outputs: Sequence[Comparison]
     operators: Sequence[Comparison]
     seconds: float
+    unverified: Sequence[str] = ()
 
     @property
     def share(self) -> float:
-        """Share of output elements that are bit-equal."""
+        """Share of output elements that are bit-equal, 0 if the file was not run."""
         total = sum(c.size for c in self.outputs)
-        return sum(c.equal for c in self.outputs) / total if total else 1.0
+        return sum(c.equal for c in self.outputs) / total if total else 0.0
 
     @property
     def lsb(self) -> float:
@@ -72,7 +78,7 @@ class Report:
         return max(self.operators, key=lambda c: (c.lsb, 1 - c.share), default=None)
 
     def ok(self, lsb: float = 1) -> bool:
-        """Whether no operator, fed with PyTorch's own values, is off by more than ``lsb``."""
+        """Whether no operator, fed with PyTorch's own values, is off by more than ``lsb``; ``unverified`` ones are not asked."""
         return all(c.lsb <= lsb for c in self.operators)
 
 
@@ -93,14 +99,18 @@ def verify(exported: ExportedModel, target: Target, path: Path | None = None) ->
         raise MissingRuntime(f"target {target.name} has no runtime to verify in", hint="verify the same model for target onert or litert")
     graph = exported.for_target(target)
     parts = isolated(graph)
+    custom = sorted({node.attrs["custom_code"] for node in graph.nodes() if node.op == "CUSTOM"})
     with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
         fresh, pieces = (Path(folder) / f"{name}{target.suffix}" for name in ("model", "operators"))
         exported.save(fresh, target.name)
         save(parts, pieces, identifier=target.identifier)
         whole, fed = ([recorded(exported.recording, v) for v in g.inputs] for g in (graph, parts))
+        if custom:
+            fed_alone = runtimes.run(target.runtime, pieces, [fed]) if parts.outputs else runtimes.Result([[]], [0.0])
+            return Report(target.runtime, (), _compare(exported, parts, fed_alone.outputs[0]), fed_alone.seconds[-1], custom)
         jobs = [(fresh, [whole, whole]), (pieces, [fed])]
         if path is not None and not filecmp.cmp(path, fresh, shallow=False):
-            _must_fit(path, graph)
+            _must_fit(path, read(path).graph, graph)
             jobs.append((path, [whole, whole]))
         results = []
         for result in runtimes.run_many(target.runtime, jobs):
@@ -115,8 +125,43 @@ def verify(exported: ExportedModel, target: Target, path: Path | None = None) ->
     return Report(target.runtime, outputs, _compare(exported, parts, results[1].outputs[0]), results[-1].seconds[-1])
 
 
-def _must_fit(path: Path, graph: Graph) -> None:
-    theirs = read(path).graph
+def verify_methods(exported: ExportedMethods, target: Target, path: Path | None = None) -> Report:
+    """Each method of ``path`` (or of a temporary file) by its signature, and its operators as ``verify`` runs them.
+
+    Raises:
+        MissingRuntime, TargetError, FormatError, VerifyFailed: as ``verify``.
+    """
+    graphs = exported.for_target(target)
+    alone = {name: verify(method, target) for name, method in exported.methods.items()}
+    operators = [replace(c, name=f"{name}: {c.name}") for name, report in alone.items() for c in report.operators]
+    unverified = sorted({code for report in alone.values() for code in report.unverified})
+    if unverified:  # a runtime takes a file as a whole or not at all
+        return Report(str(target.runtime), (), operators, 0.0, unverified)
+    with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
+        file = path or Path(folder) / f"model{target.suffix}"
+        if path is None:
+            exported.save(file, target.name)
+        theirs, jobs = read(file).graphs, []
+        if missing := [name for name in graphs if name not in theirs]:
+            raise VerifyFailed(f"{file} has no method {', '.join(missing)}, only {', '.join(theirs)}", hint="export it again")
+        for name, graph in graphs.items():
+            _must_fit(file, theirs[name], graph)
+            batch = [recorded(exported[name].recording, value) for value in graph.inputs]
+            signature = runtimes.Signature(name, graph.input_names, graph.output_names) if target.calls_methods else None
+            jobs.append(runtimes.Job(file, [batch, batch], signature))
+        results = runtimes.run_many(str(target.runtime), jobs)
+    outputs, seconds = list[Comparison](), 0.0
+    for (name, graph), result in zip(graphs.items(), results, strict=True):
+        if isinstance(result, Exception):
+            raise result
+        made = _compare_outputs(exported[name], graph, result.outputs[0])
+        _must_be_as_close(file, made, alone[name].outputs)
+        outputs += [replace(c, name=f"{name}: {c.name}") for c in made]
+        seconds += result.seconds[-1]
+    return Report(str(target.runtime), outputs, operators, seconds)
+
+
+def _must_fit(path: Path, theirs: Graph, graph: Graph) -> None:
     for kind, ours, others in (("inputs", graph.inputs, theirs.inputs), ("outputs", graph.outputs, theirs.outputs)):
         wanted, found = ([f"{v.type.dtype.value}{list(v.type.shape)}" for v in values] for values in (ours, others))
         if wanted != found:
@@ -132,7 +177,10 @@ def _must_be_as_close(path: Path, given: Sequence[Comparison], fresh: Sequence[C
 
 
 def isolated(graph: Graph) -> Graph:
-    """The graph cut at every tensor PyTorch recorded: each becomes an input where it is read and an output where it is made."""
+    """The graph cut at every tensor PyTorch recorded: each becomes an input where it is read and an output where it is made.
+
+    Custom operators, which no runtime has, are left out.
+    """
     inputs: dict[tuple[Any, ...], Value] = {}
     new: dict[Value, Value] = {}
 
@@ -148,6 +196,8 @@ def isolated(graph: Graph) -> Graph:
 
     outputs: list[Value] = []
     for node in graph.nodes():
+        if node.op == "CUSTOM":
+            continue
         made = node.rebuilt(inputs=tuple(fed(v) for v in node.inputs))
         new.update(zip(node.outputs, made.outputs, strict=True))
         outputs += [out for out in made.outputs if out.origin is not None]

@@ -24,13 +24,28 @@ IDENTIFIERS: Final = ("CIR0", "TFL3")
 
 @dataclass(frozen=True)
 class Contents:
-    """A file's first subgraph, and what the file says about itself."""
+    """The graphs that a file can be called with, by the keys of its signatures, and what the file says about itself.
 
-    graph: Graph
+    Without a signature that is the first subgraph, by its name.
+    """
+
+    graphs: Mapping[str, Graph]
     identifier: str
     version: int
     metadata: dict[str, bytes]
     description: str
+
+    @property
+    def graph(self) -> Graph:
+        """The only one.
+
+        Raises:
+            FormatError: there are several.
+        """
+        if len(self.graphs) > 1:
+            hint = "write the method that is meant to a file of its own"
+            raise FormatError(f"the file holds several methods: {', '.join(self.graphs)}", hint=hint)
+        return next(iter(self.graphs.values()))
 
 
 def read(source: str | os.PathLike[str] | bytes) -> Contents:
@@ -59,14 +74,19 @@ def _contents(file: File) -> Contents:
     if not subgraphs:
         file.fail("the model has no subgraph")
     buffers = [_buffer(file, buffer) for buffer in model.tables("buffers")]
-    signatures = [table for table in model.tables("signature_defs") if table.number("subgraph_index") == 0]
-    graph = _GraphReader(file, subgraphs[0], buffers, model.tables("operator_codes")).graph(signatures[0] if signatures else None)
+    codes, signatures = model.tables("operator_codes"), model.tables("signature_defs")
+    graphs = {} if signatures else {subgraphs[0].get("name") or "": _GraphReader(file, subgraphs[0], buffers, codes).graph(None)}
+    for signature in signatures:
+        subgraph, key = _item(file, subgraphs, signature.number("subgraph_index"), "subgraph"), signature.get("signature_key") or ""
+        if key in graphs:
+            file.fail(f"several signatures have the key {key}")
+        graphs[key] = _GraphReader(file, subgraph, buffers, codes).graph(signature)
     metadata = {}
     for entry in model.tables("metadata"):
         data = _item(file, buffers, entry.number("buffer"), "buffer")
         file.charge(0 if data is None else len(data))
         metadata[entry.get("name") or ""] = b"" if data is None else bytes(data)
-    return Contents(graph, identifier, model.number("version"), metadata, model.get("description") or "")
+    return Contents(graphs, identifier, model.number("version"), metadata, model.get("description") or "")
 
 
 def _item(file: File, items: list[Any], index: int, what: str) -> Any:

@@ -35,14 +35,21 @@ ALIGNMENT: Final = 16
 CHUNK: Final = 1 << 16
 
 
-def to_bytes(graph: Graph, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> bytes:
+Methods = Graph | Mapping[str, Graph]
+"""One graph, or several by the name of the method that each computes; a file has the first one's in front."""
+
+DEFAULT: Final = "serving_default"
+"""What the only method of a file is called."""
+
+
+def to_bytes(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> bytes:
     """The file's content."""
     sink = io.BytesIO()
     write(graph, sink, identifier=identifier, metadata=metadata)
     return sink.getvalue()
 
 
-def save(graph: Graph, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
+def save(graph: Methods, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
     """Write the file at ``path`` and return its size. ``path`` has the old file or the whole new one, whatever happens."""
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
@@ -69,15 +76,20 @@ def _advice(error: OSError) -> str:
     return "name a file in a folder that exists and can be written to"
 
 
-def write(graph: Graph, sink: BinaryIO, *, identifier: str, metadata: Mapping[str, bytes] = {}, description: str = "torch2circle") -> None:
+def write(
+    graph: Methods, sink: BinaryIO, *, identifier: str, metadata: Mapping[str, bytes] = {}, description: str = "torch2circle"
+) -> None:
     """Write the file to ``sink``, which is empty and can seek and be read, and leave it at the end.
 
     The bytes depend on the arguments alone.
     """
-    constants = [value for value in graph.values() if value.data is not None]
+    graphs = {DEFAULT: graph} if isinstance(graph, Graph) else graph
+    owned = [[value for value in graph.values() if value.data is not None] for graph in graphs.values()]
+    constants = [*chain(*owned)]
     packer = Packer()
-    head = bytearray(packer.finish(_model(graph, constants, identifier, metadata, description), identifier))
-    _check_size(len(head), constants, metadata)
+    head = bytearray(packer.finish(_model(graphs, constants, identifier, metadata, description), identifier))
+    for own in owned:  # what several have in common is written once
+        _check_size(len(head), own, metadata)
     behind = _Behind(sink, len(head))
     # map() holds no constant while it makes the next one, which a loop's variable would
     blobs: Iterator[Any] = chain(map(_elements, constants), metadata.values())
@@ -91,35 +103,48 @@ def write(graph: Graph, sink: BinaryIO, *, identifier: str, metadata: Mapping[st
 
 # The model as nested tables.
 
+Code = tuple[str, int, str]
+"""Operator, its version, and the name of a custom one."""
 
-def _model(graph: Graph, constants: list[Value], identifier: str, metadata: Mapping[str, bytes], description: str) -> Table:
+
+def _model(
+    graphs: Mapping[str, Graph], constants: list[Value], identifier: str, metadata: Mapping[str, bytes], description: str
+) -> Table:
     if identifier not in VERSIONS:
         raise Bug(f"not a file identifier: {identifier}")
-    values = list(graph.values())
-    index = {value: i for i, value in enumerate(values)}
-    buffer = {value: i for i, value in enumerate(constants, start=1)}  # buffer 0 is for what is no constant
-    nodes = graph.nodes()
-    codes = {code: i for i, code in enumerate(dict.fromkeys(_code(node) for node in nodes))}
-    subgraph = {
-        "tensors": [_tensor(value, name, buffer.get(value, 0)) for value, name in zip(values, unique_names(values), strict=True)],
-        "inputs": [index[value] for value in graph.inputs],
-        "outputs": [index[value] for value in graph.outputs],
-        "operators": [_operator(node, index, codes[_code(node)]) for node in nodes],
-        "name": "main",
-    }
-    signature = {
-        "inputs": [{"name": name, "tensor_index": index[v]} for name, v in zip(graph.input_names, graph.inputs, strict=True)],
-        "outputs": [{"name": name, "tensor_index": index[v]} for name, v in zip(graph.output_names, graph.outputs, strict=True)],
-        "signature_key": "serving_default",
-    }
+    buffers = {value: i for i, value in enumerate(constants, start=1)}  # buffer 0 is for what is no constant
+    nodes = [node for graph in graphs.values() for node in graph.nodes()]
+    codes = {code: i for i, code in enumerate(dict.fromkeys(map(_code, nodes)))}
     return {
         "version": VERSIONS[identifier],
-        "operator_codes": [_operator_code(op, version, identifier) for op, version in codes],
-        "subgraphs": [subgraph],
+        "operator_codes": [_operator_code(*code, identifier) for code in codes],
+        "subgraphs": [_subgraph(graph, "main" if len(graphs) == 1 else name, buffers, codes) for name, graph in graphs.items()],
         "description": description,
         "buffers": [{}] + [{"data": LATER}] * (len(constants) + len(metadata)),
         "metadata": [{"name": name, "buffer": i} for i, name in enumerate(metadata, start=len(constants) + 1)],
-        "signature_defs": [signature],
+        "signature_defs": [_signature(graph, key, i) for i, (key, graph) in enumerate(graphs.items())],
+    }
+
+
+def _subgraph(graph: Graph, name: str, buffers: Mapping[Value, int], codes: Mapping[Code, int]) -> Table:
+    values = list(graph.values())
+    index = {value: i for i, value in enumerate(values)}
+    return {
+        "tensors": [_tensor(value, name, buffers.get(value, 0)) for value, name in zip(values, unique_names(values), strict=True)],
+        "inputs": [index[value] for value in graph.inputs],
+        "outputs": [index[value] for value in graph.outputs],
+        "operators": [_operator(node, index, codes[_code(node)]) for node in graph.nodes()],
+        "name": name,
+    }
+
+
+def _signature(graph: Graph, key: str, subgraph: int) -> Table:
+    index = {value: i for i, value in enumerate(graph.values())}
+    return {
+        "inputs": [{"name": name, "tensor_index": index[v]} for name, v in zip(graph.input_names, graph.inputs, strict=True)],
+        "outputs": [{"name": name, "tensor_index": index[v]} for name, v in zip(graph.output_names, graph.outputs, strict=True)],
+        "signature_key": key,
+        "subgraph_index": subgraph,
     }
 
 
@@ -148,17 +173,18 @@ def _tensor(value: Value, name: str, buffer: int) -> Table:
     return {**table, "quantization": {"scale": quant.scale, "zero_point": quant.zero_point, "quantized_dimension": quant.axis or 0}}
 
 
-def _code(node: Node) -> tuple[str, int]:
+def _code(node: Node) -> Code:
     if node.op not in spec.OPS:
         raise Bug(f"not in the operator table: {node.op}", where=node.where)
-    return node.op, spec.version(node)
+    return node.op, spec.version(node), node.attrs["custom_code"] if node.op == "CUSTOM" else ""
 
 
-def _operator_code(op: str, version: int, identifier: str) -> Table:
+def _operator_code(op: str, version: int, custom: str, identifier: str) -> Table:
     code = ENUMS["BuiltinOperator"][op]
     if code < 0 and identifier != "CIR0":
         raise Bug(f"only Circle has the operator: {op}")
-    return {"deprecated_builtin_code": min(code, 127), "builtin_code": op, "version": version}
+    table = {"deprecated_builtin_code": min(code, 127), "builtin_code": op, "version": version}
+    return {**table, "custom_code": custom} if op == "CUSTOM" else table
 
 
 def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
@@ -167,6 +193,8 @@ def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
         "inputs": [-1 if value is None else index[value] for value in node.inputs],
         "outputs": [index[value] for value in node.outputs],
     }
+    if node.op == "CUSTOM":
+        return {**table, "custom_options": node.attrs["custom_options"]}
     options = spec.OPS[node.op].options
     fields = TABLES[options] if options else {}
     unknown = sorted(node.attrs.keys() - fields.keys())
@@ -176,6 +204,15 @@ def _operator(node: Node, index: Mapping[Value, int], code: int) -> Table:
         union = "builtin_options" if options in UNIONS["BuiltinOptions"] else "builtin_options_2"
         table[union] = options, node.attrs
     return table
+
+
+def misfit(node: Node) -> str:
+    """What keeps an operator from being written, be it an option it does not have; empty if nothing does."""
+    try:
+        Packer().table("Operator", _operator(node, dict.fromkeys((*filter(None, node.inputs), *node.outputs), 0), 0))
+    except Bug as bug:
+        return bug.message
+    return ""
 
 
 # The data behind the description.
@@ -219,6 +256,8 @@ class _Behind:
         self.sink.write(bytes(padding) + struct.pack("<I", len(data)))
         self.sink.write(data)
         self.end = position + 4 + len(data)
+        if self.end > SIZE_LIMIT:
+            raise WriteError("the file would be over 2 GiB, the most that the format holds", hint="write fewer methods to a file")
         alike.append(position)
         return position
 

@@ -102,6 +102,8 @@ def _completed(graph: Graph, source: object) -> Graph:
         new.update(zip(node.outputs, made.outputs, strict=True))
     graph = replace(graph, outputs=tuple(new.get(v, v) for v in graph.outputs))
     errors = [(finding.path, finding.message) for finding in check(graph)]
+    unknown = "a custom operator: only its application knows which types it takes"
+    errors += [(node.out.name, unknown) for node in graph.nodes() if node.op == "CUSTOM"]
     if errors:
         raise TargetError(listed(f"torch2circle cannot write what is in {source}", errors))
     return graph

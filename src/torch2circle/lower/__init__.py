@@ -5,9 +5,9 @@ from pkgutil import iter_modules
 
 from .context import CHOICES, Context, Options, Placed
 from .driver import Lowered, lower
-from .registry import LOWERINGS, Order, lowers
+from .registry import LOWERINGS, Order, is_operator, lowers, register
 
 for family in iter_modules(__path__):  # importing one registers its lowerings
     import_module(f".{family.name}", __name__)
 
-__all__ = ["CHOICES", "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "lower", "lowers"]
+__all__ = ["CHOICES", "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "is_operator", "lower", "lowers", "register"]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
 from ..errors import UnsupportedUse
-from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value
+from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value, Where
 from ..quant import constant_of, type_of
 from ..record import Call, Recording, Ref
 from ..spec import OPS
@@ -48,12 +48,14 @@ class Options:
     ``dynamic``: how layers compute whose activations PyTorch quantizes at run time: in the runtime's ``"hybrid"`` kernels, in float on
     weights behind a DEQUANTIZE (``"dequantize"``), or with PyTorch's own rounding of the activations (``"exact"``).
     ``recurrent``: ``"fused"`` sequence operators where the runtime has them, or every time step ``"unrolled"``.
+    ``custom_ops``: PyTorch's operators that are written as custom ones -> what they are called there.
     """
 
     io_layout: str = "torch"
     bias_overflow: str = "raise"
     dynamic: str = "hybrid"
     recurrent: str = "fused"
+    custom_ops: Mapping[str, str] = field(default_factory=dict)
 
 
 CHOICES = {
@@ -84,13 +86,14 @@ class Builder:
         count = self._counts[stem] = self._counts.get(stem, -1) + 1
         return stem if count == 0 else f"{stem}.{count}"
 
-    def place(self, arg: Ref | Tensor) -> Placed:
-        """The value of a recorded tensor, or of a constant one."""
+    def place(self, arg: Ref | Tensor, where: Where = Where()) -> Placed:
+        """The value of a recorded tensor, or of a constant one, which ``where`` reads."""
         if isinstance(arg, Ref):
             return self.env[arg.index]
         if id(arg) not in self._constants:
-            type_ = type_of(arg)
-            value = Value(type_, self.name(self.recording.name_of(arg) or "constant"), data=constant_of(lambda: arg))
+            name = self.recording.name_of(arg) or "constant"
+            type_ = type_of(arg, where, name)
+            value = Value(type_, self.name(name), data=constant_of(lambda: arg))
             self._constants[id(arg)] = Placed(value, plain(type_.rank))
         return self._constants[id(arg)]
 
@@ -201,6 +204,10 @@ class Context:
         return self._make(op, inputs, [Value(type_, self.builder.name(f"{self.stem}.{op.lower()}"))], attrs).out
 
     def _make(self, op: str, inputs: Sequence[Value | None], outputs: Sequence[Value], attrs: Mapping[str, Any]) -> Node:
+        if op not in OPS:
+            raise ValueError(f"the file has no operator {op}, or torch2circle does not know it")
+        if strangers := [type(value).__name__ for value in inputs if value is not None and not isinstance(value, Value)]:
+            raise TypeError(f"an operand of {op} is a {strangers[0]}, no Value; c.const makes one")
         if OPS[op].weighted and not self.hybrid:
             data, weight = inputs[OPS[op].data], inputs[1]
             if data is not None and data.type.dtype is DType.FLOAT32 and weight is not None and weight.type.dtype is not DType.FLOAT32:

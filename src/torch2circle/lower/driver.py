@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,16 +15,20 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..errors import Bug, UnsupportedOps, UnsupportedUse
+from ..errors import Bug, Torch2CircleError, UnsupportedOps, UnsupportedUse, UserError
+from ..format import misfit
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
-from ..quant import type_of
+from ..quant import INSTEAD, type_of
 from ..record import Call, Recording, Ref
-from ..spec import OPS
+from ..spec import OPS, check
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
+from .custom import write_as_custom
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 from .vocabulary import reason
 
+COMPLEX = f"complex numbers, for which the files have no type: {INSTEAD[torch.complex64]}"
+EMPTY = "at least one element: runtimes crash on tensors without"
 # Operators whose weight may be given as it is stored, dequantized by the file.
 TAKES_STORED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
 
@@ -48,24 +54,38 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         UnsupportedUse, QuantizationError: from the first call that cannot be expressed.
     """
     calls = recording.needed()
-    _refuse_missing(calls)
+    _refuse_missing(recording, [call for call in calls if call.op not in options.custom_ops])
     builder = Builder(recording, options)
     inputs = []
     for number, name in zip(recording.inputs, recording.input_names, strict=True):
         order = _io_order(recording.tensors[number].dim(), options.io_layout)
-        value = Value(type_of(recording.tensors[number]).permute(order), builder.name(name), origin=Origin(number, order))
+        type_ = _type_of_leaf(recording.tensors[number], f"input {name}")
+        value = Value(type_.permute(order), builder.name(name), origin=Origin(number, order))
         builder.env[number] = Placed(value, order)
         inputs.append(value)
     for call in calls:
-        _lower_call(builder, call, LOWERINGS[call.op])
+        if _is_empty(builder, call):
+            builder.env[call.outs[0]] = builder.place(recording.tensors[call.outs[0]], call.where)
+        elif call.op in options.custom_ops:
+            write_as_custom(builder, call, options.custom_ops[call.op])
+        else:
+            _lower_call(builder, call, LOWERINGS[call.op])
     _behind_activations(builder)
     _refuse_run_time_scales(builder, recording.outputs, Where())
     outputs = []
-    for out in recording.outputs:
+    for out, name in zip(recording.outputs, recording.output_names, strict=True):
+        _type_of_leaf(recording.tensors[out.index] if isinstance(out, Ref) else out, f"output {name}")
         placed = builder.place(out)
         outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
     graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
     return Lowered(graph, builder.findings, builder.corrected, builder.steps)
+
+
+def _type_of_leaf(tensor: Tensor, name: str) -> Type:
+    """The type of an input or output."""
+    if not tensor.numel():
+        raise UnsupportedUse(f"shape of {name}", list(tensor.shape), EMPTY)
+    return type_of(tensor, name=name)
 
 
 def _behind_activations(builder: Builder) -> None:
@@ -85,11 +105,22 @@ def _io_order(rank: int, io_layout: str) -> Perm:
     return channels_last(rank) if io_layout == "nhwc" and rank == 4 else plain(rank)
 
 
-def _refuse_missing(calls: Sequence[Call]) -> None:
+def _is_empty(builder: Builder, call: Call) -> bool:
+    """Whether the result has no elements: it is a constant whatever the input is, and no runtime meets an empty operand."""
+    return len(call.outs) == 1 and not builder.recording.tensors[call.outs[0]].numel()
+
+
+def _is_complex(recording: Recording, call: Call) -> bool:
+    read = [leaf for leaf in pytree.tree_leaves(dict(call.args)) if isinstance(leaf, (Ref, Tensor))]
+    return any((recording.tensors[t.index] if isinstance(t, Ref) else t).is_complex() for t in (*read, *map(Ref, call.outs)))
+
+
+def _refuse_missing(recording: Recording, calls: Sequence[Call]) -> None:
     missing = Counter(call.op for call in calls if call.op not in LOWERINGS)
     if missing:
         first = {call.op: call.where for call in reversed(calls)}
-        reasons = {op: why for op in missing if (why := reason(op))}
+        reasons = {call.op: COMPLEX for call in calls if call.op in missing and _is_complex(recording, call)}
+        reasons |= {op: why for op in missing if (why := reason(op))}
         raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()], reasons)
 
 
@@ -98,11 +129,12 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     args = {("x" if name == first and name not in lowering.params else name): value for name, value in call.args.items()}
     activations = {name: value for name, value in args.items() if name in lowering.params and name not in PARAMETERS}
     tensors = [leaf for leaf in pytree.tree_leaves(activations) if isinstance(leaf, (Ref, Tensor))]
-    placed = [builder.place(leaf) for leaf in tensors]
+    placed = [builder.place(leaf, call.where) for leaf in tensors]
     order = _common_order(lowering.order, placed)
     c = Context(builder, call, order)
     if lowering.order is Order.LAST:
         c.only(len(order) == 4, "number of dimensions", len(order), "4: batch, channels, height, width")
+    c.only(call.op == "aten::cat" or all(p.value.type.size for p in placed), "operand", "a tensor without elements", EMPTY)
     if call.op != "aten::dequantize.self":
         _refuse_run_time_scales(builder, tensors, c.where)
     island = lowering.island and any(p.value.type.quant for p in placed)
@@ -120,18 +152,58 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
 
     operands = {name: pytree.tree_map(operand, value) for name, value in activations.items()}
     parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
-    result = lowering.body(c, **operands, **parameters, **{k: v for k, v in lowering.constants.items() if k in lowering.params})
-    results: list[Any] = [result] if isinstance(result, (Value, Placed)) else list(result)
-    if len(results) != len(call.outs):
-        raise Bug(f"the lowering of {call.op} gave {len(results)} results, PyTorch {len(call.outs)}", where=call.where)
+    constants = {k: v for k, v in lowering.constants.items() if k in lowering.params}
+    results = _results(c, lowering, lambda: lowering.body(c, **operands, **parameters, **constants))
     for number, made in zip(call.outs, results, strict=True):
         if number not in builder.read:
             continue
         placed_result = made if isinstance(made, Placed) else Placed(made, c.order_of(made))
         builder.env[number] = _quantized(c, number, placed_result) if island else placed_result
-        _check(builder, call, number)
+        _check(builder, call, lowering, number)
         if number not in builder.steps and (step := _step_behind(builder, builder.env[number].value)):
             builder.steps[number] = step
+
+
+def _results(c: Context, lowering: Lowering, body: Callable[[], Any]) -> list[Any]:
+    """What a lowering gives, a value or None for each result of the call."""
+    call = c.call
+    try:
+        made = body()
+    except Exception as error:
+        if lowering.ours or isinstance(error, Torch2CircleError):
+            raise
+        raise _mistake(call, lowering, f"raised {type(error).__name__}: {error}") from error
+    results = list(made) if isinstance(made, (list, tuple)) else [made]
+    if len(results) != len(call.outs):
+        raise _mistake(call, lowering, f"gave {len(results)} results, PyTorch {len(call.outs)}")
+    return results if lowering.ours else _checked(c, lowering, results)
+
+
+def _checked(c: Context, lowering: Lowering, results: list[Any]) -> list[Any]:
+    """What a user's lowering gives, if it is what one of ours would give."""
+    for index, made in enumerate(results):
+        value = made.value if isinstance(made, Placed) else made
+        if not isinstance(value, Value) and (value is not None or c.is_read(index)):
+            raise _mistake(c.call, lowering, f"returned {type(value).__name__}, no Value, which is what c.emit gives")
+        if value is None:
+            continue
+        if value.type.rank != c.outs[index].dim():
+            raise _mistake(c.call, lowering, f"gave {value.type} for {c.out_type(index)}")
+        graph = Graph((), (value,), (), ())
+        errors = [finding.message for finding in check(graph) if finding.severity == "error"]
+        errors += filter(None, (misfit(node) for node in graph.nodes() if node.where is c.where))
+        if errors:
+            raise _mistake(c.call, lowering, f"made an operator that cannot be written: {errors[0]}")
+    return results
+
+
+def _mistake(call: Call, lowering: Lowering, what: str) -> Exception:
+    """What is wrong with a lowering: a bug, unless it is the user's own."""
+    if lowering.ours:
+        return Bug(f"the lowering of {call.op} {what}", where=call.where)
+    code = inspect.unwrap(lowering.body).__code__
+    place = f"{lowering.body.__qualname__} ({Path(code.co_filename).name}:{code.co_firstlineno})"
+    return UserError(f"{place}, registered for {call.op}, {what}", where=call.where, hint="docs/custom-ops.md says what a lowering gives")
 
 
 def _step_behind(builder: Builder, value: Value) -> float:
@@ -212,7 +284,7 @@ def _quantized(c: Context, number: int, made: Placed) -> Placed:
     return Placed(Node.make("QUANTIZE", (made.value,), (out,), where=c.where).out, made.order)
 
 
-def _check(builder: Builder, call: Call, number: int) -> None:
+def _check(builder: Builder, call: Call, lowering: Lowering, number: int) -> None:
     """The value has the type PyTorch's result has; found here, at the lowering that made it."""
     placed, tensor = builder.env[number], builder.recording.tensors[number]
     expected = type_of(tensor, call.where)
@@ -223,7 +295,7 @@ def _check(builder: Builder, call: Call, number: int) -> None:
         or placed.value.type.dtype != expected.dtype
         or not _same_quant(placed.value.type.quant, expected.quant)
     ):
-        raise Bug(f"the lowering of {call.op} gave {placed.value.type} for {expected}", where=call.where)
+        raise _mistake(call, lowering, f"gave {placed.value.type} for {expected}")
 
 
 def _same_quant(ours: Quant | None, torchs: Quant | None) -> bool:

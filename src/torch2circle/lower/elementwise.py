@@ -149,4 +149,5 @@ def quantized_cat_relu(c: Context, x: Sequence[Value], dim: int) -> Value:
 
 @lowers("aten::cat")
 def cat(c: Context, x: Sequence[Value], dim: int) -> Value:
-    return c.emit("CONCATENATION", *promoted(c, *x, dtype=c.out_type().dtype), axis=c.axis(dim), fused_activation_function="NONE")
+    parts = promoted(c, *(part for part in x if part.type.size), dtype=c.out_type().dtype)
+    return c.emit("CONCATENATION", *parts, axis=c.axis(dim), fused_activation_function="NONE")

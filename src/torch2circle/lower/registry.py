@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -28,13 +28,16 @@ class Order(Enum):
 
 @dataclass(frozen=True)
 class Lowering:
-    """``island``: on quantized operands compute in float32 between DEQUANTIZE and QUANTIZE, as PyTorch itself does."""
+    """``island``: on quantized operands compute in float32 between DEQUANTIZE and QUANTIZE, as PyTorch itself does.
+    ``ours``: not a user's, so that a mistake in it is a bug.
+    """
 
     body: Callable[..., Any]
     order: Order
     params: tuple[str, ...]
     constants: Mapping[str, Any]
     island: bool
+    ours: bool = True
 
 
 LOWERINGS: dict[str, Lowering] = {}
@@ -62,21 +65,60 @@ def lowers(*ops: str, order: Order = Order.ANY, ignores: tuple[str, ...] = (), i
         ValueError: at import, if the operator does not exist, is registered already, or a name is not in its schema.
     """
 
-    def register(body: F) -> F:
-        params = tuple(inspect.signature(body).parameters)[1:]
+    def add(body: F) -> F:
         for op in ops:
             if op in LOWERINGS:
                 raise ValueError(f"{op} has a lowering already")
-            known = schema_names(op)
-            known = known if known[0] in PARAMETERS.intersection(params) else ["x", *known[1:]]
-            if extra := set(params) - set(known) - set(constants):
-                raise ValueError(f"lowering of {op} wants {sorted(extra)}, but the schema has {known}")
-            if dropped := set(known) - set(params) - set(ignores) - TOLD_BY_RESULT:
-                raise ValueError(f"lowering of {op} drops {sorted(dropped)}: take them or list them in `ignores`")
-            LOWERINGS[op] = Lowering(body, order, params, constants, island)
+            LOWERINGS[op] = _lowering(op, body, order, (*ignores, *TOLD_BY_RESULT), island, constants)
         return body
 
-    return register
+    return add
+
+
+def register(
+    *ops: str, order: Order = Order.PLAIN, ignores: tuple[str, ...] = (), island: bool = False, **constants: Any
+) -> Callable[[F], F]:
+    """Make a function of the user's the lowering of operators, PyTorch's own ones or of ``torch.library``.
+
+    >>> @torch2circle.register("mylib::scaled_relu")                                  # doctest: +SKIP
+    ... def scaled_relu(c, x, factor):
+    ...     return c.emit("RELU", c.emit_as(x.type, "MUL", x, c.const(factor)))
+
+    The function takes the ``Context`` of the call, then ``x``, the operator's first argument whatever its schema calls it, then the others
+    by their names in the schema: ``Value`` for a tensor, Python's own objects for the rest. An argument called ``weight``, ``bias`` or
+    another of ``PARAMETERS`` comes as PyTorch's tensor. It returns the ``Value`` of the operator's result, or a list of them for several.
+    Unlike a lowering of torch2circle's own it may replace one, drops no argument that is not in ``ignores``, and gets its operands in
+    PyTorch's order of dimensions unless ``order`` is another.
+
+    Args:
+        ops: full names, with the overload if it has one: ``mylib::op``, ``aten::mean.dim``.
+        order: of the dimensions of the operands; see ``Order``.
+        ignores: arguments that do not change the result.
+        island: on quantized operands compute in float32 between DEQUANTIZE and QUANTIZE.
+        constants: given to the function by name, so that one can lower several operators.
+
+    Raises:
+        ValueError: the operator does not exist, or a name is not in its schema.
+    """
+
+    def add(body: F) -> F:
+        for op in ops:
+            LOWERINGS[op] = replace(_lowering(op, body, order, ignores, island, constants), ours=False)
+        return body
+
+    return add
+
+
+def _lowering(
+    op: str, body: Callable[..., Any], order: Order, ignores: tuple[str, ...], island: bool, constants: Mapping[str, Any]
+) -> Lowering:
+    params, known = tuple(inspect.signature(body).parameters)[1:], schema_names(op)
+    known = known if known[0] in PARAMETERS.intersection(params) else ["x", *known[1:]]
+    if extra := set(params) - set(known) - set(constants):
+        raise ValueError(f"lowering of {op} wants {sorted(extra)}, but the schema has {known}")
+    if dropped := set(known) - set(params) - set(ignores):
+        raise ValueError(f"lowering of {op} drops {sorted(dropped)}: take them or list them in `ignores`")
+    return Lowering(body, order, params, constants, island)
 
 
 def nearest(op: str) -> list[str]:
@@ -87,6 +129,14 @@ def nearest(op: str) -> list[str]:
 def schema_names(op: str) -> list[str]:
     """Argument names of a registered operator."""
     return [argument.name for argument in operator(op)._schema.arguments]
+
+
+def is_operator(op: str) -> bool:
+    """Whether PyTorch has an operator of this full name."""
+    try:
+        return operator(op) is not None
+    except ValueError:
+        return False
 
 
 def operator(op: str) -> Any:

@@ -15,7 +15,7 @@ from importlib.resources import files
 
 from ..arithmetic import moved_by_128
 from ..errors import TargetError
-from ..ir import DType, Finding, Graph, Node, Value
+from ..ir import DType, Finding, Graph, Node, Value, Where
 from ..optimize import RULES as CLEANING
 from ..optimize import Rule, rewrite, share
 from ..optimize.engine import emit
@@ -30,7 +30,8 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
     ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
-    operator has read it, and the next ones overwrite it."""
+    operator has read it, and the next ones overwrite it, and of an output that is given twice one is never filled;
+    ``calls_methods``: it can call each method of a file that has several."""
 
     name: str
     identifier: str
@@ -41,6 +42,7 @@ class Target:
     rules: Sequence[Rule] = ()
     max_rank: int = 99
     frees_outputs: bool = False
+    calls_methods: bool = False
 
     def verdict(self, node: Node) -> str:
         """``exact``, ``1lsb``, ``hybrid``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured.
@@ -55,8 +57,8 @@ class Target:
         return cells.get(f"{key}+rank{rank}", cells.get(key, "unknown"))
 
     def runs(self, node: Node) -> bool:
-        """Whether the runtime gives the right result for this operator with these types."""
-        return self.verdict(node) in RIGHT
+        """Whether the runtime gives the right result for this operator with these types, or the application brings the kernel."""
+        return node.op == "CUSTOM" or self.verdict(node) in RIGHT
 
 
 @cache
@@ -93,16 +95,24 @@ def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -
 
 
 def with_outputs_apart(graph: Graph) -> Graph:
-    """A copy of each output that an operator reads, too, so that no output is read."""
-    read = {value for node in graph.nodes() for value in node.inputs}
-    return replace(graph, outputs=tuple(_copy(value) if value.node and value in read else value for value in graph.outputs))
+    """A copy of each output that an operator reads or that is there already, so that no output is read, nor given twice.
+
+    Inputs may be read: they are the caller's memory.
+    """
+    read = {value for node in graph.nodes() for value in node.inputs} - set(graph.inputs)
+    outputs: list[Value] = []
+    for value in graph.outputs:
+        outputs.append(_copy(value) if value in read or value in outputs else value)
+    return replace(graph, outputs=tuple(outputs))
 
 
 def _copy(value: Value) -> Value:
-    assert value.node is not None
+    if value.data is not None:
+        return replace(value, name=f"{value.name}.copy")  # the file has the elements of equal constants once
     shape = const(f"{value.name}.shape", value.type.shape)
     out = replace(value, name=f"{value.name}.copy")
-    return Node.make("RESHAPE", (value, shape), (out,), {"new_shape": list(value.type.shape)}, value.node.where).out
+    where = value.node.where if value.node else Where()
+    return Node.make("RESHAPE", (value, shape), (out,), {"new_shape": list(value.type.shape)}, where).out
 
 
 def flavoured(graph: Graph, eight_bit: DType) -> Graph:

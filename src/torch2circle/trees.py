@@ -1,0 +1,74 @@
+"""Tensors in nested arguments and results: what each is called, and the same structure with other tensors.
+
+PyTorch's own trees know lists, tuples, dictionaries and registered classes. Here dataclasses are open, too, and every part has a name,
+also where a class was registered without names for its parts.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+Path = tuple[str, ...]
+
+
+def leaves(tree: Any, path: Path = ()) -> list[tuple[Path, Any]]:
+    """What has no parts, each with the keys, field names and positions that lead to it."""
+    if (opened := _opened(tree)) is None:
+        return [(path, tree)]
+    names, parts, _ = opened
+    return [leaf for name, part in zip(names, parts, strict=True) for leaf in leaves(part, (*path, name))]
+
+
+def replaced(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """The same structure, with ``change`` of each leaf in its place."""
+    if (opened := _opened(tree)) is None:
+        return change(tree)
+    _, parts, closed = opened
+    return closed([replaced(part, change) for part in parts])
+
+
+def has_names(tree: Any) -> bool:
+    """Whether its parts are called by names: a dictionary, a named tuple, a dataclass."""
+    return isinstance(tree, Mapping) or hasattr(tree, "_fields") or _is_dataclass(tree)
+
+
+def hides_tensors(leaf: Any) -> bool:
+    """Whether a leaf is an object of a class whose parts nobody knows, and one of them is a tensor."""
+    if isinstance(leaf, (Tensor, nn.Module, type)):
+        return False
+    return any(isinstance(part, Tensor) for _, held in leaves(getattr(leaf, "__dict__", {})) for _, part in leaves(held))
+
+
+def _opened(tree: Any) -> tuple[Sequence[str], list[Any], Callable[[list[Any]], Any]] | None:
+    """The names of the parts, the parts, and what makes the same of others; None for a leaf."""
+    parts, spec = pytree.tree_flatten(tree, is_leaf=lambda part: part is not tree)
+    if not spec.is_leaf():
+        keys = tree if isinstance(tree, Mapping) else getattr(tree, "_fields", None) or _field_names(tree, len(parts))
+        return [str(key) for key in keys], parts, lambda others: pytree.tree_unflatten(others, spec)
+    if _is_dataclass(tree):
+        names = [field.name for field in fields(tree)]
+        return names, [getattr(tree, name) for name in names], partial(_with_fields, tree, names)
+    return None
+
+
+def _field_names(tree: Any, count: int) -> Sequence[str]:
+    names = [field.name for field in fields(tree)] if _is_dataclass(tree) else []
+    return names if len(names) == count else [str(position) for position in range(count)]
+
+
+def _with_fields(tree: Any, names: Sequence[str], parts: Sequence[Any]) -> Any:
+    made = copy.copy(tree)
+    for name, part in zip(names, parts, strict=True):
+        object.__setattr__(made, name, part)  # it may be frozen
+    return made
+
+
+def _is_dataclass(tree: Any) -> bool:
+    return is_dataclass(tree) and not isinstance(tree, type)

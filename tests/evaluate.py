@@ -96,6 +96,7 @@ _OPS: dict[str, Callable[..., Array]] = {
     "ADD": lambda attrs, x, y: x + y,
     "SUB": lambda attrs, x, y: x - y,
     "MUL": lambda attrs, x, y: x * y,
+    "ATAN2": lambda attrs, y, x: np.arctan2(y, x),
     "DIV": lambda attrs, x, y: x / y,
     "BATCH_MATMUL": lambda attrs, x, y: x @ (y.swapaxes(-1, -2) if attrs["adjoint_rhs"] else y),
     "MAXIMUM": lambda attrs, x, y: np.maximum(x, y),

@@ -78,17 +78,20 @@ def _one_of(op: str, args: Mapping[str, Any], outs: Sequence[Tensor], index: int
     return op, "", args
 
 
-def functional_name(op: str, where: Where) -> str:
-    """``aten::relu_`` -> ``aten::relu``.
-
-    Raises:
-        RecordError: the operator has no form that makes a new tensor.
-    """
-    name, _, overload = op.partition(".")
+def functional_name(op: str) -> str | None:
+    """``aten::relu_`` -> ``aten::relu``, ``aten::__iand__`` -> ``aten::__and__``; None if there is no form that makes a new tensor."""
+    name, dot, overload = op.partition(".")
     namespace, _, base = name.partition("::")
-    if base.endswith("_") and hasattr(getattr(torch.ops, namespace), base[:-1]):
-        return f"{namespace}::{base[:-1]}" + (f".{overload}" if overload else "")
-    raise RecordError(f"a write in place that cannot be recorded: {op}", where=where, hint="use the form that returns a new tensor")
+    pure = f"__{base[3:]}" if base.startswith("__i") else base.removesuffix("_")
+    functional = f"{namespace}::{pure}{dot}{overload}"
+    return functional if pure != base and operator_of(functional) is not None else None
+
+
+def operator_of(name: str) -> Any | None:
+    """PyTorch's operator of a full name, if there is one."""
+    packet, _, overload = name.partition(".")
+    namespace, _, base = packet.partition("::")
+    return getattr(getattr(getattr(torch.ops, namespace), base, None), overload or "default", None)
 
 
 _SCATTER = {"aten::slice.Tensor": "aten::slice_scatter", "aten::select.int": "aten::select_scatter"}

@@ -8,6 +8,7 @@ from . import (
     cat,
     comparison,
     conv,
+    core,
     dynamic,
     edges,
     embedding,
@@ -57,6 +58,7 @@ FAMILIES = {
     "matmul": matmul.CASES,
     "dynamic": dynamic.CASES,
     "reference": reference.CASES,
+    "core": core.CASES,
     "edges": edges.CASES,
     "examples": examples.CASES,
 }

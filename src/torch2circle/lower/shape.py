@@ -15,6 +15,12 @@ def dropout(c: Context, x: Placed) -> Placed:
     return x
 
 
+@lowers("aten::native_dropout", order=Order.FREE, ignores=("p",))
+def native_dropout(c: Context, x: Placed, train: bool | None) -> tuple[Placed, None]:
+    c.only(not train and not c.is_read(1), "train", train, "False, and the mask not read")
+    return x, None
+
+
 @lowers("aten::contiguous", "aten::clone", "aten::detach", "aten::alias", "aten::lift_fresh", order=Order.FREE)
 def identity(c: Context, x: Placed) -> Placed:
     return x

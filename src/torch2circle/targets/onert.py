@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import hybrid, islands, moves, products, recurrent, reductions, repeats, resizing, scans, substitutes, tables, weighted
+from .rules import angles, hybrid, islands, moves, products, recurrent, reductions, repeats, resizing, scans, substitutes, tables, weighted
 
-_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
+_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True, needs_elements=True)
 
 ONERT = replace(
     _BARE,
@@ -26,6 +26,7 @@ ONERT = replace(
         *moves.move_then_requantize,
         moves.strided_slice_as_gather,
         moves.pad_in_fewer_dimensions,
+        moves.slice_in_fewer_dimensions,
         *repeats.repeat_as_gather(_BARE.runs),
         *tables.lookups(_BARE.runs),
         tables.table_of_table,
@@ -33,6 +34,8 @@ ONERT = replace(
         reductions.minimum_as_maximum,
         reductions.topk_by_counting,
         substitutes.hard_swish_as_products,
+        substitutes.infinite_from_largest,
+        angles.arc_as_series,
         products.constant_on_the_right,
         scans.cumsum_by_doubling,
         substitutes.prelu_as_sum,

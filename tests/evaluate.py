@@ -96,6 +96,8 @@ _OPS: dict[str, Callable[..., Array]] = {
     "ADD": lambda attrs, x, y: x + y,
     "SUB": lambda attrs, x, y: x - y,
     "MUL": lambda attrs, x, y: x * y,
+    "RSQRT": lambda attrs, x: 1 / np.sqrt(x),
+    "RMS_NORM": lambda attrs, x, factor: x / np.sqrt(np.square(x).mean(-1, keepdims=True) + attrs["epsilon"]) * factor,
     "ATAN2": lambda attrs, y, x: np.arctan2(y, x),
     "DIV": lambda attrs, x, y: x / y,
     "BATCH_MATMUL": lambda attrs, x, y: x @ (y.swapaxes(-1, -2) if attrs["adjoint_rhs"] else y),

@@ -18,7 +18,7 @@ from torch2circle.lower import lower
 from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule, share
 from torch2circle.optimize.engine import emit
 from torch2circle.targets import TARGETS, legalize, rewritten
-from torch2circle.targets.rules import angles, islands, moves, pools, reductions, substitutes, tables, weighted
+from torch2circle.targets.rules import angles, islands, moves, normal, pools, reductions, substitutes, tables, weighted
 
 F32, I8, U8, I32, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL
 # Without a common divisor, so that no result lies half way between two integers.
@@ -137,7 +137,17 @@ def layer_in_front(op: str, x: Value) -> Value:
     """A layer on an image of three channels."""
     if op == "FULLY_CONNECTED":
         return linear(x, noise(7, 3))
-    return conv(x, noise(1, 2, 2, 6) if op == "DEPTHWISE_CONV_2D" else noise(5, 2, 2, 3), **({"depth_multiplier": 2} if op[0] == "D" else {}))
+    return conv(x, noise(1, 2, 2, 6), depth_multiplier=2) if op == "DEPTHWISE_CONV_2D" else conv(x, noise(5, 2, 2, 3))
+
+
+def rms_normed(x: Value, factor: Any, axis: int = -1, other: Value | None = None) -> Graph:
+    """``other`` is what is squared instead of ``x``."""
+    squared = node("MUL", x, other or x, other or x, **NONE)
+    axis %= x.type.rank
+    shape = [1 if d == axis else size for d, size in enumerate(x.type.shape)]
+    mean = node("MEAN", x.type.reshape(shape), squared, number([axis]), keep_dims=True)
+    root = node("RSQRT", mean, times(mean, "ADD", 0.25))
+    return graph(times(node("MUL", x, x, root, **NONE), "MUL", factor))
 
 
 def activated(x: Value) -> Value:
@@ -412,7 +422,7 @@ EXAMPLES = [
         clean("merge_around_reshape", "TRANSPOSE"),
         lambda: graph(transposed(reshaped(transposed(image(2, 4, 5, 6), 0, 2, 1, 3), 2, 5, 24), 2, 0, 1)),
         [
-            lambda: graph(transposed(reshaped(transposed(image(2, 4, 5, 6), 0, 2, 1, 3), 4, 60), 1, 0)),  # no dimension of either stays whole
+            lambda: graph(transposed(reshaped(transposed(image(2, 4, 5, 6), 0, 2, 1, 3), 4, 60), 1, 0)),  # none of either stays whole
             lambda: graph(reshaped(transposed(image(2, 4, 5, 6), 0, 2, 1, 3), 10, 24)),
         ],
         "RESHAPE TRANSPOSE RESHAPE",
@@ -547,6 +557,17 @@ EXAMPLES = [
             "MAXIMUM" if op == "RELU" else "MAXIMUM MINIMUM",
         )
         for op in ("RELU", "RELU6", "RELU_N1_TO_1")
+    ),
+    Example(
+        normal.root_mean_square_norm,
+        lambda: rms_normed(image(2, 5, 7), [1, 2, 3, 4, 5, 6, 7]),
+        [
+            lambda: rms_normed(image(2, 7, 7), [[1], [2], [3], [4], [5], [6], [7]]),  # a factor for each row
+            lambda: rms_normed(image(2, 7, 7), [1, 2, 3, 4, 5, 6, 7], axis=1),
+            lambda: rms_normed(image(2, 5, 7), [1, 2, 3, 4, 5, 6, 7], other=given(2, 5, 7)),
+            lambda: rms_normed(image(5, 7), [1, 2, 3, 4, 5, 6, 7]),
+        ],
+        "RMS_NORM",
     ),
     Example(
         substitutes.infinite_from_largest,

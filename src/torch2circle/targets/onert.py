@@ -6,7 +6,22 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import angles, hybrid, islands, moves, products, recurrent, reductions, repeats, resizing, scans, substitutes, tables, weighted
+from .rules import (
+    angles,
+    hybrid,
+    islands,
+    moves,
+    normal,
+    products,
+    recurrent,
+    reductions,
+    repeats,
+    resizing,
+    scans,
+    substitutes,
+    tables,
+    weighted,
+)
 
 _BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True, needs_elements=True)
 
@@ -15,6 +30,7 @@ ONERT = replace(
     rules=[
         *hybrid.stored_weights(_BARE.runs, slow=("CONV_2D", "DEPTHWISE_CONV_2D")),
         recurrent.stored_sequence_weights(_BARE.runs),
+        normal.root_mean_square_norm,
         weighted.per_channel_linear_as_conv,
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,

@@ -140,14 +140,17 @@ def layer_in_front(op: str, x: Value) -> Value:
     return conv(x, noise(1, 2, 2, 6), depth_multiplier=2) if op == "DEPTHWISE_CONV_2D" else conv(x, noise(5, 2, 2, 3))
 
 
-def rms_normed(x: Value, factor: Any, axis: int = -1, other: Value | None = None) -> Graph:
+def rms_normed(x: Value, axis: int = -1, other: Value | None = None) -> Value:
     """``other`` is what is squared instead of ``x``."""
     squared = node("MUL", x, other or x, other or x, **NONE)
     axis %= x.type.rank
     shape = [1 if d == axis else size for d, size in enumerate(x.type.shape)]
     mean = node("MEAN", x.type.reshape(shape), squared, number([axis]), keep_dims=True)
-    root = node("RSQRT", mean, times(mean, "ADD", 0.25))
-    return graph(times(node("MUL", x, x, root, **NONE), "MUL", factor))
+    return node("MUL", x, x, node("RSQRT", mean, times(mean, "ADD", 0.25)), **NONE)
+
+
+def normed(x: Value) -> Value:
+    return node("RMS_NORM", x, x, noise(x.type.shape[-1]), epsilon=0.25)
 
 
 def activated(x: Value) -> Value:
@@ -560,12 +563,20 @@ EXAMPLES = [
     ),
     Example(
         normal.root_mean_square_norm,
-        lambda: rms_normed(image(2, 5, 7), [1, 2, 3, 4, 5, 6, 7]),
+        lambda: graph(rms_normed(image(2, 5, 7))),
         [
-            lambda: rms_normed(image(2, 7, 7), [[1], [2], [3], [4], [5], [6], [7]]),  # a factor for each row
-            lambda: rms_normed(image(2, 7, 7), [1, 2, 3, 4, 5, 6, 7], axis=1),
-            lambda: rms_normed(image(2, 5, 7), [1, 2, 3, 4, 5, 6, 7], other=given(2, 5, 7)),
-            lambda: rms_normed(image(5, 7), [1, 2, 3, 4, 5, 6, 7]),
+            lambda: graph(rms_normed(image(2, 7, 7), axis=1)),
+            lambda: graph(rms_normed(image(2, 5, 7), other=given(2, 5, 7))),
+            lambda: graph(rms_normed(image(5, 7))),
+        ],
+        "RMS_NORM",
+    ),
+    Example(
+        normal.factor_of_norm,
+        lambda: graph(times(normed(image(2, 3, 3)), "MUL", [0.5, -2, 3])),
+        [
+            lambda: graph(times(normed(image(2, 3, 3)), "MUL", [[0.5], [-2], [3]])),  # a factor for each row
+            lambda: twice(normed(image(2, 3, 3)), lambda x: times(x, "MUL", [0.5, -2, 3])),
         ],
         "RMS_NORM",
     ),

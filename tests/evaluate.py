@@ -96,6 +96,7 @@ _OPS: dict[str, Callable[..., Array]] = {
     "ADD": lambda attrs, x, y: x + y,
     "SUB": lambda attrs, x, y: x - y,
     "MUL": lambda attrs, x, y: x * y,
+    "ARG_MAX": lambda attrs, x, axis: x.argmax(int(axis)),
     "RSQRT": lambda attrs, x: 1 / np.sqrt(x),
     "RMS_NORM": lambda attrs, x, factor: x / np.sqrt(np.square(x).mean(-1, keepdims=True) + attrs["epsilon"]) * factor,
     "ATAN2": lambda attrs, y, x: np.arctan2(y, x),

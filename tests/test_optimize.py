@@ -20,7 +20,7 @@ from torch2circle.optimize.engine import emit
 from torch2circle.targets import TARGETS, legalize, rewritten
 from torch2circle.targets.rules import angles, islands, moves, normal, pools, reductions, substitutes, tables, weighted
 
-F32, I8, U8, I32, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL
+F32, I8, U8, I32, I64, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.INT64, DType.BOOL
 # Without a common divisor, so that no result lies half way between two integers.
 A, B, UNIT = Quant.per_tensor(0.0311713, 12), Quant.per_tensor(0.0469127, -3), Quant.per_tensor(1 / 256, 0)
 POOL = {"padding": "VALID", "filter_height": 1, "filter_width": 3, "stride_h": 1, "stride_w": 2, "fused_activation_function": "NONE"}
@@ -138,6 +138,10 @@ def layer_in_front(op: str, x: Value) -> Value:
     if op == "FULLY_CONNECTED":
         return linear(x, noise(7, 3))
     return conv(x, noise(1, 2, 2, 6), depth_multiplier=2) if op == "DEPTHWISE_CONV_2D" else conv(x, noise(5, 2, 2, 3))
+
+
+def places(x: Value) -> Value:
+    return node("ARG_MAX", Type(x.type.shape[:-1], I64), x, number(-1), output_type="INT64")
 
 
 def rms_normed(x: Value, axis: int = -1, other: Value | None = None) -> Value:
@@ -325,6 +329,11 @@ EXAMPLES = [
         lambda: graph(reshaped(reshaped(image(), 8, 15), 3, 40)),
         [lambda: twice(reshaped(image(), 8, 15), lambda x: reshaped(x, 3, 40))],
         "RESHAPE",
+    ),
+    Example(
+        clean("drop_concatenation_of_one", "CONCATENATION"),
+        lambda: graph(node("CONCATENATION", image(), image(), axis=1, **NONE)),
+        [lambda: graph(node("CONCATENATION", given(2, 3, dtype=I8, quant=A), given(2, 3, dtype=I8, quant=B), axis=1, **NONE))],
     ),
     Example(
         clean("drop_identity_reshape", "RESHAPE"),
@@ -597,6 +606,16 @@ EXAMPLES = [
         lambda: graph(sliced(image(2, 3, 2, 3, 5), 0, 1, 0, 0, 2)),
         [lambda: graph(sliced(image(2, 3, 4, 5), 0, 1, 0, 2)), lambda: graph(sliced(image(2, 3, 2, 3, 5), 1, 1, 1, 1, 1))],
         "RESHAPE SLICE RESHAPE",
+    ),
+    Example(
+        substitutes.places_in_int32,
+        lambda: graph(node("FLOOR_DIV", Type((2,), I64), places(image(2, 35)), number(7, I64))),
+        [
+            lambda: graph(node("FLOOR_DIV", Type((2,), I64), given(2, dtype=I64), number(7, I64))),  # which may be large
+            lambda: graph(node("FLOOR_DIV", Type((2,), I64), places(image(2, 35)), number(1 << 40, I64))),
+            lambda: graph(node("FLOOR_DIV", Type((2,), I32), given(2, dtype=I32), number(7))),
+        ],
+        "ARG_MAX FLOOR_DIV CAST",
     ),
     Example(
         substitutes.select_as_sum,

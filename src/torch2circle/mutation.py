@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,15 @@ class Aliases:
             key = next((name for name, value in args.items() if value is base), "")
             self.views[id(out)] = View(out, base, *(_one_of(op, args, outs, index, key) if len(outs) > 1 else (op, key, args)))
             self.refresh(out)
+
+    def rename(self, tensor: Tensor, other: Tensor) -> None:
+        """``other`` stands for what ``tensor`` was, which itself becomes something else."""
+        self._seen[id(other)] = self._seen.get(id(tensor), 0)
+        if (view := self.views.pop(id(tensor), None)) is not None:
+            self.views[id(other)] = replace(view, out=other)
+        for key, view in self.views.items():
+            if view.base is tensor:
+                self.views[key] = replace(view, base=other, args={name: other if arg is tensor else arg for name, arg in view.args.items()})
 
     def refresh(self, tensor: Tensor) -> None:
         """The tensor has a number for what it now holds."""

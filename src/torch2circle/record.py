@@ -38,11 +38,17 @@ METADATA = {
 # tolist() and numpy() reach the dispatcher only as this, which a model has no other use for
 HOST_READS = {"aten::resolve_neg"}
 WRITES_ONE_VALUE = {"aten::copy_", "aten::zero_", "aten::fill_.Scalar", "aten::fill_.Tensor"}
+# A change of shape in place -> the view it makes of the tensor.
+VIEWS_IN_PLACE = {
+    "aten::squeeze_": "aten::squeeze", "aten::squeeze_.dim": "aten::squeeze.dim", "aten::squeeze_.dims": "aten::squeeze.dims",
+    "aten::unsqueeze_": "aten::unsqueeze", "aten::transpose_": "aten::transpose.int", "aten::t_": "aten::t",
+}  # fmt: skip
 # For operators whose result has the shape of one argument's values: that argument.
 SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
 PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
 COMPLEX = "compute real and imaginary parts apart; a Fourier transform of a known length is a product with matrices of cosines and sines"
 FUNCTIONAL = "use the form that returns a new tensor"
+ONTO_ITSELF = "copy a clone of it"
 STATELESS = "state cannot live in the file: return it instead"
 
 
@@ -375,6 +381,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if (made_of := self.functional(op)) is not None:
             with self:
                 return target.copy_(made_of(**bound))
+        if op in VIEWS_IN_PLACE and id(target) in self.number:
+            return self.reshape(op, bound, target, run)
         if torch.Tag.inplace_view in func.tags:
             self.refuse("a change of shape in place cannot be recorded", op, bound, FUNCTIONAL)
         where = self.provenance.here(op, bound)
@@ -382,7 +390,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         before = {id(t): self.as_arg(t) if id(t) in self.number else t.clone() for t in (target, *(view.base for view in above))}
         args = {name: pytree.tree_map(lambda leaf: before.get(id(leaf), self.as_arg(leaf)), value) for name, value in bound.items()}
         self.freeze(storage)
+        source = bound["src"].clone() if op == "aten::copy_" and storage_of(bound["src"]) == storage else None
         result = run()
+        if source is not None and not torch.equal(target.nan_to_num(), source.to(target.dtype).expand_as(target).nan_to_num()):
+            self.refuse("a tensor is copied onto a part of itself, and PyTorch leaves open what then is in it", op, bound, ONTO_ITSELF)
         self.alive.append(target)
         self.aliases.overtake(storage)
         try:
@@ -392,6 +403,20 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except UserError as error:
             self.refusal = error
             raise
+        return result
+
+    def reshape(self, op: str, bound: Mapping[str, Any], target: Tensor, run: Callable[[], Any]) -> Any:
+        """The tensor becomes a view of what it was; another object stands for that from now on."""
+        old = torch.ops.aten.alias(target)
+        number = self.number[id(old)] = self.number[id(target)]
+        self.tensors[number] = old
+        self.alive.append(old)
+        self.aliases.rename(target, old)
+        result = run()
+        name, where = VIEWS_IN_PLACE[op], self.provenance.here(op, bound)
+        args = {key: old if value is target else value for key, value in bound.items()}
+        self.aliases.add(name, args, [target], [old])
+        self.add(name, {key: self.as_arg(value) for key, value in args.items()}, target, where)
         return result
 
     def functional(self, op: str) -> Callable[..., Any] | None:

@@ -63,6 +63,23 @@ def batch_normalized(x: Tensor) -> Tensor:
     return made
 
 
+def reshaped_in_place(x: Tensor, y: Tensor) -> Tensor:
+    """Views of the tensor, and writes through them, from before and behind."""
+    x = x + 1
+    row = x[0]
+    x.unsqueeze_(1)
+    x[:, 0, 1] = 0.5
+    x.squeeze_().transpose_(0, 1)
+    x[2].relu_()
+    return x + row.sum() + y.t_()
+
+
+def found_in_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Places in an image, by those in its flattened pixels."""
+    best = x.flatten(1).topk(3).indices
+    return best // 7, torch.div(x.flatten(1).argmax(1, keepdim=True), 7, rounding_mode="floor")
+
+
 def reduced(name: str, include_self: bool) -> Made:
     def function(x: Tensor, index: Tensor, src: Tensor) -> Tensor:
         return x.scatter_reduce(1, index, src, name, include_self=include_self)
@@ -108,6 +125,10 @@ CASES = [
     Case("index_put.pair", lambda: at(pair_assigned, torch.tensor([1, 0]), IMAGE, (5, 7))),
     Case("index_put.cache", lambda: at(kept, torch.tensor([3]), (1, 2, 9, 4), (1, 2, 1, 4))),
     Case("index_add.computed", lambda: at(lambda x, i, y: x.index_add(1, i, y), torch.tensor([0, 2, 0]), IMAGE, (2, 3, 5, 7)), FLOAT),
+    Case("rrelu", lambda: floating(nn.RReLU(0.1, 0.4), IMAGE)),
+    Case("round.decimals", lambda: floating(lambda x: torch.round(x, decimals=2), IMAGE)),
+    Case("floor_divide.places", lambda: floating(found_in_rows, (2, 5, 7))),
+    Case("inplace.shapes", lambda: floating(reshaped_in_place, (4, 3), (4, 3)), FLOAT),
     Case("inplace.silu", lambda: floating(part_activated, IMAGE), FLOAT),
     Case("inplace.addcmul", lambda: floating(lambda x, y: (x + 1).addcmul_(y, y, value=2.0), IMAGE, IMAGE), FLOAT),
     Case("inplace.logic", lambda: floating(written_logic, IMAGE)),

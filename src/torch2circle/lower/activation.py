@@ -177,6 +177,18 @@ def leaky_relu(c: Context, x: Value, negative_slope: float) -> Value:
     return c.emit("LEAKY_RELU", x, alpha=float(negative_slope))
 
 
+@lowers("aten::rrelu", ignores=("generator",))
+def rrelu(c: Context, x: Value, lower: float, upper: float, training: bool) -> Value:
+    """With the mean of the slopes that training draws from."""
+    c.only(not training, "training", training, "False")
+    return c.emit("LEAKY_RELU", x, alpha=(lower + upper) / 2)
+
+
+@lowers("aten::round.decimals")
+def round_decimals(c: Context, x: Value, decimals: int) -> Value:
+    return result(c, "DIV", part(c, "ROUND", part(c, "MUL", x, 10.0**decimals)), 10.0**decimals)
+
+
 @lowers("aten::gelu")
 def gelu(c: Context, x: Value, approximate: str) -> Value:
     return c.emit("GELU", x, approximate=approximate == "tanh")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from math import prod
 
 from .context import Context, Perm, Placed, channels_last, plain
 from .registry import Order, lowers
@@ -99,7 +98,7 @@ def _groups(old: Perm, new: Perm) -> list[tuple[list[int], list[int]]]:
     groups = []
     while left:
         a, b = [left.pop(0)], [right.pop(0)]
-        while (pa := int(np.prod([old[d] for d in a]))) != (pb := int(np.prod([new[d] for d in b]))):
+        while (pa := prod(old[d] for d in a)) != (pb := prod(new[d] for d in b)):
             (a if pa < pb else b).append((left if pa < pb else right).pop(0))
         groups.append((a, b))
     return groups

@@ -132,6 +132,11 @@ def permute_weight_columns(node: Node, flatten: Node, moved: Node) -> Replacemen
     return node.rebuilt(inputs=(flat, replace(weight, data=columns), node.inputs[2]), outputs=(replace(node.out, origin=None),)).out
 
 
+@rule("CONCATENATION", why="one part is the whole")
+def drop_concatenation_of_one(node: Node) -> Replacement:
+    return operand(node) if len(node.inputs) == 1 and operand(node).type == node.out.type else None
+
+
 def _broadcast_by_itself(node: Node) -> Replacement:
     """Not where both operands are smaller than the result."""
 
@@ -150,6 +155,7 @@ broadcast_by_itself = [rule(op, why="the operator broadcasts by itself")(_broadc
 
 RULES = [
     *broadcast_by_itself,
+    drop_concatenation_of_one,
     merge_transposes,
     drop_identity_transpose,
     transpose_to_reshape,

@@ -52,6 +52,7 @@ ONERT = replace(
         reductions.topk_by_counting,
         substitutes.hard_swish_as_products,
         substitutes.infinite_from_largest,
+        substitutes.places_in_int32,
         angles.arc_as_series,
         products.constant_on_the_right,
         scans.cumsum_by_doubling,

@@ -104,6 +104,34 @@ def remainder_by_division(node: Node) -> Replacement:
     return emit("SUB", node.out.type, x, whole, like=node, **NONE)
 
 
+@rule("FLOOR_DIV", why="the runtime has no FLOOR_DIV of int64; places found among elements fit int32")
+def places_in_int32(node: Node) -> Replacement:
+    if node.out.type.dtype is not DType.INT64:
+        return None
+    narrow = [_in_int32(node, operand(node, index)) for index in (0, 1)]
+    if narrow[0] is None or narrow[1] is None:
+        return None
+    made = emit("FLOOR_DIV", replace(node.out.type, dtype=DType.INT32), *narrow, like=node)
+    return emit("CAST", node.out.type, made, like=node, in_data_type="INT32", out_data_type="INT64")
+
+
+def _in_int32(node: Node, value: Value) -> Value | None:
+    """The same numbers in int32, where they are known to fit."""
+    made, type_ = value.node, replace(value.type, dtype=DType.INT32)
+    if value.data is not None:
+        info, array = np.iinfo(np.int32), value.array()
+        fits = bool((array >= info.min).all() and (array <= info.max).all())
+        return replace(value, type=type_, data=value.data.map(lambda array: array.astype(np.int32))) if fits else None
+    if made is not None and made.op == "CAST" and operand(made).type.dtype is DType.INT32:
+        return operand(made)
+    if made is not None and made.op in ("ARG_MAX", "ARG_MIN"):
+        return emit(made.op, type_, *made.inputs, like=node, output_type="INT32")
+    if made is not None and made.op in ("RESHAPE", "SLICE", "TRANSPOSE"):
+        source = _in_int32(node, operand(made))
+        return None if source is None else emit(made.op, type_, source, *made.inputs[1:], like=node, **made.attrs)
+    return None
+
+
 # Operators on elements whose kernels may count to four dimensions only.
 BROADCASTING = (
     "MAXIMUM", "MINIMUM", "FLOOR_DIV", "FLOOR_MOD", "SQUARED_DIFFERENCE", "EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS",

@@ -18,9 +18,9 @@ from torch2circle.ir import Constant, DType, Graph, Node, Origin, Quant, Type, V
 from torch2circle.optimize import RULES, Rule, optimize, rewrite, rule, share
 from torch2circle.optimize.engine import emit
 from torch2circle.targets import TARGETS, rewritten
-from torch2circle.targets.rules import islands, moves, pools, reductions, substitutes, tables, weighted
+from torch2circle.targets.rules import angles, islands, moves, normal, pools, reductions, substitutes, tables, weighted
 
-F32, I8, U8, I32, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.BOOL
+F32, I8, U8, I32, I64, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.INT64, DType.BOOL
 # Without a common divisor, so that no result lies half way between two integers.
 A, B, UNIT = Quant.per_tensor(0.0311713, 12), Quant.per_tensor(0.0469127, -3), Quant.per_tensor(1 / 256, 0)
 POOL = {"padding": "VALID", "filter_height": 1, "filter_width": 3, "stride_h": 1, "stride_w": 2, "fused_activation_function": "NONE"}
@@ -62,6 +62,11 @@ def graph(*outputs: Value) -> Graph:
 
 def transposed(x: Value, *perm: int) -> Value:
     return node("TRANSPOSE", x.type.permute(perm), x, number(perm))
+
+
+def sliced(x: Value, *begin: int) -> Value:
+    sizes = [size - start for size, start in zip(x.type.shape, begin, strict=True)]
+    return node("SLICE", x.type.reshape(sizes), x, number(begin), number(sizes))
 
 
 def reshaped(x: Value, *shape: int) -> Value:
@@ -112,8 +117,49 @@ class Example:
     leaves: str = ""
 
 
-def clean(name: str, op: str) -> Rule:
-    return next(r for r in RULES if (r.name, r.chain[0]) == (name, op))
+def clean(name: str, *chain: str) -> Rule:
+    return next(r for r in RULES if r.name == name and r.chain[: len(chain)] == chain)
+
+
+def times(x: Value, op: str, data: Any, **attrs: Any) -> Value:
+    """A float MUL or ADD with a constant."""
+    return node(op, x, x, number(data, F32), **{**NONE, **attrs})
+
+
+def moved(mover: str, x: Value) -> Value:
+    """A RESHAPE or SLICE that keeps the last axis of a matrix."""
+    if mover == "RESHAPE":
+        return reshaped(x, 2, x.type.shape[0] // 2, x.type.shape[1])
+    return sliced(x, 1, 0)
+
+
+def layer_in_front(op: str, x: Value) -> Value:
+    """A layer on an image of three channels."""
+    if op == "FULLY_CONNECTED":
+        return linear(x, noise(7, 3))
+    return conv(x, noise(1, 2, 2, 6), depth_multiplier=2) if op == "DEPTHWISE_CONV_2D" else conv(x, noise(5, 2, 2, 3))
+
+
+def places(x: Value) -> Value:
+    return node("ARG_MAX", Type(x.type.shape[:-1], I64), x, number(-1), output_type="INT64")
+
+
+def rms_normed(x: Value, axis: int = -1, other: Value | None = None) -> Value:
+    """``other`` is what is squared instead of ``x``."""
+    squared = node("MUL", x, other or x, other or x, **NONE)
+    axis %= x.type.rank
+    shape = [1 if d == axis else size for d, size in enumerate(x.type.shape)]
+    mean = node("MEAN", x.type.reshape(shape), squared, number([axis]), keep_dims=True)
+    return node("MUL", x, x, node("RSQRT", mean, times(mean, "ADD", 0.25)), **NONE)
+
+
+def normed(x: Value) -> Value:
+    return node("RMS_NORM", x, x, noise(x.type.shape[-1]), epsilon=0.25)
+
+
+def activated(x: Value) -> Value:
+    assert x.node is not None
+    return x.node.rebuilt(attrs={**x.node.attrs, "fused_activation_function": "RELU"}).out
 
 
 def relu(op: str, scale: float, zero_point: int, dtype: DType = U8) -> Callable[[], Graph]:
@@ -285,6 +331,11 @@ EXAMPLES = [
         "RESHAPE",
     ),
     Example(
+        clean("drop_concatenation_of_one", "CONCATENATION"),
+        lambda: graph(node("CONCATENATION", image(), image(), axis=1, **NONE)),
+        [lambda: graph(node("CONCATENATION", given(2, 3, dtype=I8, quant=A), given(2, 3, dtype=I8, quant=B), axis=1, **NONE))],
+    ),
+    Example(
         clean("drop_identity_reshape", "RESHAPE"),
         lambda: graph(reshaped(image(), 2, 4, 5, 3)),
         [lambda: graph(reshaped(image(), 2, 5, 4, 3))],
@@ -349,6 +400,44 @@ EXAMPLES = [
             in_float("ADD", lambda: linear(image(5, 4), noise(3, 4), given(3)), [0.5, -2, 3]),
         ],
         "FULLY_CONNECTED",
+    ),
+    *(
+        Example(
+            clean("nearer_to_the_layer", op, mover),
+            lambda op=op, mover=mover: graph(times(moved(mover, linear(image(6, 4), noise(3, 4))), op, [0.5, -2, 3])),
+            [
+                lambda op=op, mover=mover: graph(times(moved(mover, image(6, 3)), op, [0.5, -2, 3])),
+                lambda op=op, mover=mover: graph(times(moved(mover, activated(linear(image(6, 4), noise(3, 4)))), op, [0.5, -2, 3])),
+                lambda op=op: graph(times(reshaped(linear(image(6, 4), noise(8, 4)), 12, 4), op, [1, 2, 3, 4])),
+                lambda op=op: graph(times(reshaped(linear(image(6, 4), noise(3, 4)), 2, 3, 3), op, [[1], [2], [3]])),
+            ],
+            f"FULLY_CONNECTED {op} {mover}",
+        )
+        for op in ("MUL", "ADD")
+        for mover in ("RESHAPE", "SLICE")
+    ),
+    *(
+        Example(
+            clean(name, op, kind),
+            lambda op=op, kind=kind: graph(layer_in_front(op, times(image(), kind, [0.5, -2, 3]))),
+            [
+                lambda op=op, kind=kind: twice(times(image(), kind, [0.5, -2, 3]), lambda x: layer_in_front(op, x)),
+                lambda op=op, kind=kind: graph(layer_in_front(op, times(image(), kind, [0.5, -2, 3], fused_activation_function="RELU"))),
+                lambda op=op, kind=kind: graph(layer_in_front(op, times(image(2, 3, 3, 3), kind, [[[1]], [[2]], [[3]]]))),  # along the rows
+            ],
+            op,
+        )
+        for op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+        for kind, name in (("MUL", "factor_in_front"), ("ADD", "offset_in_front"))
+    ),
+    Example(
+        clean("merge_around_reshape", "TRANSPOSE"),
+        lambda: graph(transposed(reshaped(transposed(image(2, 4, 5, 6), 0, 2, 1, 3), 2, 5, 24), 2, 0, 1)),
+        [
+            lambda: graph(transposed(reshaped(transposed(image(2, 4, 5, 6), 0, 2, 1, 3), 4, 60), 1, 0)),  # none of either stays whole
+            lambda: graph(reshaped(transposed(image(2, 4, 5, 6), 0, 2, 1, 3), 10, 24)),
+        ],
+        "RESHAPE TRANSPOSE RESHAPE",
     ),
     Example(
         clean("drop_identity_quantize", "QUANTIZE"),
@@ -480,6 +569,53 @@ EXAMPLES = [
             "MAXIMUM" if op == "RELU" else "MAXIMUM MINIMUM",
         )
         for op in ("RELU", "RELU6", "RELU_N1_TO_1")
+    ),
+    Example(
+        normal.root_mean_square_norm,
+        lambda: graph(rms_normed(image(2, 5, 7))),
+        [
+            lambda: graph(rms_normed(image(2, 7, 7), axis=1)),
+            lambda: graph(rms_normed(image(2, 5, 7), other=given(2, 5, 7))),
+            lambda: graph(rms_normed(image(5, 7))),
+        ],
+        "RMS_NORM",
+    ),
+    Example(
+        normal.factor_of_norm,
+        lambda: graph(times(normed(image(2, 3, 3)), "MUL", [0.5, -2, 3])),
+        [
+            lambda: graph(times(normed(image(2, 3, 3)), "MUL", [[0.5], [-2], [3]])),  # a factor for each row
+            lambda: twice(normed(image(2, 3, 3)), lambda x: times(x, "MUL", [0.5, -2, 3])),
+        ],
+        "RMS_NORM",
+    ),
+    Example(
+        substitutes.infinite_from_largest,
+        lambda: graph(node("EQUAL", Type((2, 3), BOOL), image(2, 3), number(np.inf, F32))),
+        [lambda: graph(node("EQUAL", Type((2, 3), BOOL), image(2, 3), number(7, F32))), lambda: compared("EQUAL", A)],
+        "GREATER_EQUAL",
+    ),
+    Example(
+        angles.arc_as_series,
+        lambda: graph(node("ATAN2", image(5, 7), image(5, 7), given(5, 7))),
+        [],
+        f"LESS LESS ABS ABS LESS MINIMUM MAXIMUM MAXIMUM DIV MUL {'MUL ADD ' * 10}MUL SUB SELECT_V2 SUB SELECT_V2 NEG SELECT_V2",
+    ),
+    Example(
+        moves.slice_in_fewer_dimensions,
+        lambda: graph(sliced(image(2, 3, 2, 3, 5), 0, 1, 0, 0, 2)),
+        [lambda: graph(sliced(image(2, 3, 4, 5), 0, 1, 0, 2)), lambda: graph(sliced(image(2, 3, 2, 3, 5), 1, 1, 1, 1, 1))],
+        "RESHAPE SLICE RESHAPE",
+    ),
+    Example(
+        substitutes.places_in_int32,
+        lambda: graph(node("FLOOR_DIV", Type((2,), I64), places(image(2, 35)), number(7, I64))),
+        [
+            lambda: graph(node("FLOOR_DIV", Type((2,), I64), given(2, dtype=I64), number(7, I64))),  # which may be large
+            lambda: graph(node("FLOOR_DIV", Type((2,), I64), places(image(2, 35)), number(1 << 40, I64))),
+            lambda: graph(node("FLOOR_DIV", Type((2,), I32), given(2, dtype=I32), number(7))),
+        ],
+        "ARG_MAX FLOOR_DIV CAST",
     ),
     Example(
         substitutes.select_as_sum,

@@ -321,7 +321,7 @@ def test_writes_that_cannot_be_recorded_are_refused() -> None:
         return y
 
     def reshaped(x: Tensor) -> Tensor:
-        return (x * 1).unsqueeze_(0)
+        return (x * 1).resize_(4, 2)
 
     assert cast(Any, refused(out, X, says="cannot be recorded: aten::add.out").where).line == line_of(out, "out=")
     assert "aten::diagonal" in str(refused(diagonal, X, says="a view that cannot be undone"))

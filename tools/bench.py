@@ -48,9 +48,9 @@ class DoNothing(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-igno
         return func(*args, **(kwargs or {}))
 
 
-def forward(model: nn.Module, x: Tensor) -> None:
+def forward(model: nn.Module, *args: Tensor) -> None:
     with torch.inference_mode(), DoNothing():  # type: ignore[no-untyped-call]
-        model(x)
+        model(*args)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -66,7 +66,7 @@ def export(model: nn.Module, x: Tensor, path: Path) -> None:
     torch2circle.export(model, (x,)).save(path)
 
 
-def seconds(call: Callable[..., None], *args: Any) -> float:
+def seconds(call: Callable[..., object], *args: Any) -> float:
     start = time.perf_counter()
     call(*args)
     return time.perf_counter() - start

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch2circle
 from torch2circle import support
-from torch2circle.show import file_rows, refused_rows, support_rows
+from torch2circle.show import core_rows, file_rows, refused_rows, support_rows
 from torch2circle.targets import TARGETS
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +48,13 @@ units of 2^-16 of the largest magnitude on float ones.
 
 """
 
+CORE = """## PyTorch's core
+
+Every operator that PyTorch tags `core`, which all float models come down to. Those without a lowering compute nothing that a file holds,
+or are refused for the reason given.
+
+"""
+
 FILE = """## File operators, as measured in the runtimes
 
 `exact`: 0 LSB, or float32 rounding. `1lsb`: at most one step. `hybrid`: within what quantizing float activations to 8 bits changes.
@@ -70,6 +77,8 @@ def page() -> str:
         table(("operator", "operands", "onert", "LiteRT"), ((f"`{op}`", *cells) for op, *cells in support_rows())),
         "## Operators on quantized tensors that have no lowering\n\n",
         table(("operator", "why"), ((f"`{op}`", why) for op, why in refused_rows())),
+        CORE,
+        table(("operator", "what becomes of it"), ((f"`{op}`", what) for op, what in core_rows())),
         FILE,
         table(("operator", "onert", "LiteRT"), ((f"`{op}`", *cells) for op, *cells in file_rows())),
     ]

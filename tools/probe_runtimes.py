@@ -5,6 +5,7 @@ operands, requantized by rounding half to even. A cell of the table is (operator
 probes. If it is right up to 4 dimensions only, 5 and 6 are cells of their own: the scheme with ``+rank5``, ``+rank6``.
 
     python tools/probe_runtimes.py [--only ADD]    measure, print the table, and write the file (unless --only)
+    python tools/probe_runtimes.py --only ADD --update    write what was measured of this operator, and keep the others
     python tools/probe_runtimes.py --check         measure and exit with 1 if the file says otherwise
 """
 
@@ -24,6 +25,7 @@ from probes import FAMILIES, Probe
 from torch2circle import format as fileformat
 from torch2circle import runtimes, spec
 from torch2circle.errors import TargetError
+from torch2circle.format.facts import CIRCLE_ONLY
 from torch2circle.ir import Array, DType, Type
 from torch2circle.targets.base import RIGHT
 
@@ -63,6 +65,7 @@ def judge(got: Array, want: Array, kind: Type, bound: Array | None) -> str:
 
 def measure(runtime: str, probes: Sequence[Probe]) -> dict[str, dict[str, str]]:
     suffix, identifier = FILES[runtime]
+    probes = [p for p in probes if identifier == "CIR0" or f"BuiltinOperator.{p.node.op}" not in CIRCLE_ONLY]
     found: dict[tuple[str, str], dict[int, list[str]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         jobs = []
@@ -85,6 +88,7 @@ def measure(runtime: str, probes: Sequence[Probe]) -> dict[str, dict[str, str]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="OP", help="this operator alone; the file is not written")
+    parser.add_argument("--update", action="store_true", help="with --only: write this operator's rows")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     options = parser.parse_args()
     probes = [p for family in FAMILIES for p in family() if options.only in (None, p.node.op)]
@@ -98,7 +102,11 @@ def main() -> int:
             differences += len(changed)
             print(f"{op:18} {key:16} " + " ".join(f"{r}: {new.get(key, ''):8}" for r, (new, _) in rows.items()), *changed)
     print(f"{len(probes)} probes" + (f", {differences} differences" if options.check else ""))
-    if not options.check and not options.only:
+    if options.only and options.update:
+        for runtime, measured in found.items():
+            known[runtime]["ops"].update(measured["ops"])
+        found = known
+    if not options.check and (options.update or not options.only):
         TABLE.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if differences else 0
 

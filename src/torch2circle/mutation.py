@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -47,6 +47,15 @@ class Aliases:
             self.views[id(out)] = View(out, base, *(_one_of(op, args, outs, index, key) if len(outs) > 1 else (op, key, args)))
             self.refresh(out)
 
+    def rename(self, tensor: Tensor, other: Tensor) -> None:
+        """``other`` stands for what ``tensor`` was, which itself becomes something else."""
+        self._seen[id(other)] = self._seen.get(id(tensor), 0)
+        if (view := self.views.pop(id(tensor), None)) is not None:
+            self.views[id(other)] = replace(view, out=other)
+        for key, view in self.views.items():
+            if view.base is tensor:
+                self.views[key] = replace(view, base=other, args={name: other if arg is tensor else arg for name, arg in view.args.items()})
+
     def refresh(self, tensor: Tensor) -> None:
         """The tensor has a number for what it now holds."""
         self._seen[id(tensor)] = self._writes[storage_of(tensor)]
@@ -82,17 +91,20 @@ def _one_of(op: str, args: Mapping[str, Any], outs: Sequence[Tensor], index: int
     return op, "", args
 
 
-def functional_name(op: str, where: Where) -> str:
-    """``aten::relu_`` -> ``aten::relu``.
-
-    Raises:
-        RecordError: the operator has no form that makes a new tensor.
-    """
-    name, _, overload = op.partition(".")
+def functional_name(op: str) -> str | None:
+    """``aten::relu_`` -> ``aten::relu``, ``aten::__iand__`` -> ``aten::__and__``; None if there is no form that makes a new tensor."""
+    name, dot, overload = op.partition(".")
     namespace, _, base = name.partition("::")
-    if base.endswith("_") and hasattr(getattr(torch.ops, namespace), base[:-1]):
-        return f"{namespace}::{base[:-1]}" + (f".{overload}" if overload else "")
-    raise RecordError(f"a write in place that cannot be recorded: {op}", where=where, hint="use the form that returns a new tensor")
+    pure = f"__{base[3:]}" if base.startswith("__i") else base.removesuffix("_")
+    functional = f"{namespace}::{pure}{dot}{overload}"
+    return functional if pure != base and operator_of(functional) is not None else None
+
+
+def operator_of(name: str) -> Any | None:
+    """PyTorch's operator of a full name, if there is one."""
+    packet, _, overload = name.partition(".")
+    namespace, _, base = packet.partition("::")
+    return getattr(getattr(getattr(torch.ops, namespace), base, None), overload or "default", None)
 
 
 _SCATTER = {"aten::slice.Tensor": "aten::slice_scatter", "aten::select.int": "aten::select_scatter"}

@@ -18,9 +18,10 @@ _DTYPES = {
     torch.quint8: DType.UINT8, torch.qint8: DType.INT8, torch.qint32: DType.INT32,
 }  # fmt: skip
 
+IN_PARTS = "compute with the real and the imaginary part in a tensor each; a Fourier transform is a product with cosines and sines"
 INSTEAD = {
     **dict.fromkeys((torch.float64, torch.bfloat16), "convert model and inputs with .float()"),
-    **dict.fromkeys((torch.complex64, torch.complex128), "compute with the real and the imaginary part in a tensor each"),
+    **dict.fromkeys((torch.complex64, torch.complex128), IN_PARTS),
 }
 
 

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import RecordError, UserError
 from .ir import Finding, Where
-from .mutation import Aliases, functional_name, storage_of, write_back
+from .mutation import Aliases, functional_name, operator_of, storage_of, write_back
 from .plain import FORMULAS, deviation
 from .provenance import Provenance
 from .trees import Path, has_names, hides_tensors, leaves, replaced
@@ -38,6 +38,12 @@ METADATA = {
 }  # fmt: skip
 # tolist() and numpy() reach the dispatcher only as this, which a model has no other use for
 HOST_READS = {"aten::resolve_neg"}
+WRITES_ONE_VALUE = {"aten::copy_", "aten::zero_", "aten::fill_.Scalar", "aten::fill_.Tensor"}
+# A change of shape in place -> the view it makes of the tensor.
+VIEWS_IN_PLACE = {
+    "aten::squeeze_": "aten::squeeze", "aten::squeeze_.dim": "aten::squeeze.dim", "aten::squeeze_.dims": "aten::squeeze.dims",
+    "aten::unsqueeze_": "aten::unsqueeze", "aten::transpose_": "aten::transpose.int", "aten::t_": "aten::t",
+}  # fmt: skip
 # For operators whose result has the shape of one argument's values: that argument.
 SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
 PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
@@ -46,6 +52,8 @@ SPECTRA = {"aten::stft", "aten::stft.center", "aten::istft"}
 TRAINING = "it trains: call model.eval(), before torch.export.export if that made it, and pass training=self.training to F.dropout"
 STATISTICS = {"num_batches_tracked", "running_mean", "running_var"}
 STATELESS = "state cannot live in the file: take it as an argument and return it instead (docs/signatures.md)"
+FUNCTIONAL = "use the form that returns a new tensor"
+ONTO_ITSELF = "copy a clone of it"
 
 
 @dataclass(frozen=True)
@@ -279,7 +287,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # -- the dispatcher's calls
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        op, bound, run = _full_name(func), _bind(func, args, kwargs or {}), partial(self.run, func, args, kwargs or {})
+        op, bound, run = full_name(func), _bind(func, args, kwargs or {}), partial(self.run, func, args, kwargs or {})
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
@@ -398,14 +406,22 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if storage not in self.living and not any(id(leaf) in self.number for leaf in pytree.tree_leaves(bound)):
             self.freeze(storage)
             return run()  # constants among themselves
+        if (made_of := self.functional(op)) is not None:
+            with self:
+                return target.copy_(made_of(**bound))
+        if op in VIEWS_IN_PLACE and id(target) in self.number:
+            return self.reshape(op, bound, target, run)
         if torch.Tag.inplace_view in func.tags:
-            self.refuse("a change of shape in place cannot be recorded", op, bound, "use the form that returns a new tensor")
+            self.refuse("a change of shape in place cannot be recorded", op, bound, FUNCTIONAL)
         where = self.provenance.here(op, bound)
         above = self.aliases.above(target)
         before = {id(t): self.as_arg(t) if id(t) in self.number else t.clone() for t in (target, *(view.base for view in above))}
         args = {name: pytree.tree_map(lambda leaf: before.get(id(leaf), self.as_arg(leaf)), value) for name, value in bound.items()}
         self.freeze(storage)
+        source = bound["src"].clone() if op == "aten::copy_" and storage_of(bound["src"]) == storage else None
         result = run()
+        if source is not None and not torch.equal(target.nan_to_num(), source.to(target.dtype).expand_as(target).nan_to_num()):
+            self.refuse("a tensor is copied onto a part of itself, and PyTorch leaves open what then is in it", op, bound, ONTO_ITSELF)
         self.alive.append(target)
         self.aliases.overtake(storage)
         try:
@@ -417,13 +433,37 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             raise
         return result
 
+    def reshape(self, op: str, bound: Mapping[str, Any], target: Tensor, run: Callable[[], Any]) -> Any:
+        """The tensor becomes a view of what it was; another object stands for that from now on."""
+        old = torch.ops.aten.alias(target)
+        number = self.number[id(old)] = self.number[id(target)]
+        self.tensors[number] = old
+        self.alive.append(old)
+        self.aliases.rename(target, old)
+        result = run()
+        name, where = VIEWS_IN_PLACE[op], self.provenance.here(op, bound)
+        args = {key: old if value is target else value for key, value in bound.items()}
+        self.aliases.add(name, args, [target], [old])
+        self.add(name, {key: self.as_arg(value) for key, value in args.items()}, target, where)
+        return result
+
+    def functional(self, op: str) -> Callable[..., Any] | None:
+        """The form of an operator in place that makes a new tensor, if that is not recorded whole but as what it is made of."""
+        name = functional_name(op)
+        if self.whole is None or name is None or name in self.whole or op in WRITES_ONE_VALUE:
+            return None
+        return cast("Callable[..., Any] | None", operator_of(name))
+
     def assign(self, op: str, args: Mapping[str, Any], target: Tensor, where: Where) -> None:
         """Give the target of a write its new number."""
         source = args.get({"aten::copy_": "src", "aten::fill_.Tensor": "value"}.get(op, ""))
         if op in ("aten::zero_", "aten::fill_.Scalar") or (source is not None and not isinstance(source, Ref)):
             self.number.pop(id(target), None)
         elif source is None:
-            self.add(functional_name(op, where), args, target, where)
+            name = functional_name(op)
+            if name is None:
+                raise RecordError(f"a write in place that cannot be recorded: {op}", where=where, hint=FUNCTIONAL)
+            self.add(name, args, target, where)
         elif target.is_quantized or (value := self.tensors[source.index]).is_quantized:
             raise RecordError(f"a write into a part of a quantized tensor cannot be recorded: {op}", where=where)
         elif value.dtype != target.dtype:
@@ -467,6 +507,12 @@ def _bind(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str
     return bound
 
 
+def is_decomposed(func: Any) -> bool:
+    """Whether an operator that is not recorded whole is recorded as others."""
+    composite = func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    return composite or full_name(func) in UNFUSED or func in _core_decompositions()
+
+
 @cache
 def _core_decompositions() -> Mapping[Any, Callable[..., Any]]:
     from torch._decomp import core_aten_decompositions  # late: it takes a quarter of a second, and few models need it
@@ -474,7 +520,7 @@ def _core_decompositions() -> Mapping[Any, Callable[..., Any]]:
     return cast("Mapping[Any, Callable[..., Any]]", core_aten_decompositions())
 
 
-def _full_name(func: Any) -> str:
+def full_name(func: Any) -> str:
     """``aten::mean.dim``; the overload ``default`` has no name."""
     name = cast(str, func._schema.name)
     return f"{name}.{func._schema.overload_name}" if func._schema.overload_name else name

@@ -75,6 +75,19 @@ def refused_rows() -> list[tuple[str, str]]:
     return [(op, reason(op) or "not supported") for op in quantized_operators() if op not in LOWERINGS]
 
 
+def core_rows() -> list[tuple[str, str]]:
+    """(operator of PyTorch's core, what becomes of it)."""
+    from .lower import LOWERINGS
+    from .lower.vocabulary import core_operators, reason, recorded_as_others
+
+    def said(op: str) -> str:
+        if op in LOWERINGS:
+            return "lowered"
+        return "recorded as others" if recorded_as_others(op) and not reason(op) else reason(op) or "not supported"
+
+    return [(op, said(op)) for op in core_operators()]
+
+
 def file_rows() -> list[tuple[str, str, str]]:
     """(file operator, what onert makes of which schemes, what LiteRT does) as measured."""
     from .targets.base import measured

@@ -108,6 +108,7 @@ OPS: dict[str, Op] = {
     "SOFTMAX": Op("SoftmaxOptions", fixed=(1 / 256, 0)),
     "LOG_SOFTMAX": Op("LogSoftmaxOptions", fixed=(1 / 16, 255)),
     "L2_NORMALIZATION": Op("L2NormOptions", fixed=(1 / 128, 128)),
+    "RMS_NORM": Op("RmsNormOptions", _BINARY),
     "LOCAL_RESPONSE_NORMALIZATION": Op("LocalResponseNormalizationOptions"),
     "ABS": Op("AbsOptions", versions={"u8": 2, "i32": 5}),
     "NEG": Op("NegOptions", versions=_ONE),

@@ -260,7 +260,8 @@ def compare(value: Value, got: Array, want: Array, step: float | None = None) ->
     if got.shape != want.shape:  # numpy would broadcast one to the other
         got = np.full(want.shape, np.nan)
     real, wanted = got.astype(np.float64), want.astype(np.float64)
-    off = np.subtract(real, wanted, out=np.zeros(want.shape), where=real != wanted)  # infinities may be equal
+    unlike = (real != wanted) & ~(np.isnan(real) & np.isnan(wanted))  # infinities may be equal
+    off = np.subtract(real, wanted, out=np.zeros(want.shape), where=unlike)
     difference = np.abs(off) / (step or _step(value, want))
     signal, noise = np.square(wanted[np.isfinite(wanted)]).sum(), np.square(off).sum()
     sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))

@@ -161,7 +161,7 @@ CASES = [
     Case("float.max_of_two", lambda: floating(torch.max, (2, 5, 7, 3), (5, 1, 3))),
     Case("float.rank5", lambda: floating(torch.maximum, (2, 3, 5, 4, 6), (2, 3, 5, 4, 6))),
     Case("float.rank5_broadcast", lambda: floating(torch.maximum, (2, 3, 5, 4, 6), (2, 1, 1, 4, 6))),
-    Case("float.atan2", lambda: floating(torch.atan2, *PAIR), FLOAT, refused={"onert": "ATAN2 (f32: refused)"}),
+    Case("float.atan2", lambda: floating(torch.atan2, *PAIR), FLOAT),
     Case("float.pow", lambda: positive(torch.pow, *PAIR), FLOAT),
     Case("float.pow_number", lambda: positive(lambda a: a**1.7, ONE), FLOAT),
     Case("float.pow_cube", lambda: floating(lambda a: a**3, ONE), FLOAT),

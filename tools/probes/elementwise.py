@@ -166,4 +166,12 @@ def normalizations() -> Iterator[Probe]:
             yield probe("LOCAL_RESPONSE_NORMALIZATION", [x], x.real / (bias + alpha * sums) ** beta, dtype, **attrs)
 
 
-FAMILIES = (binary, logic, choices, functions, normalizations)
+def root_mean_squares() -> Iterator[Probe]:
+    for shape in (SHAPE, BY_RANK[3], BY_RANK[4]):  # what else is refused, and not made
+        x, factor = draw("x", shape, F32), draw("factor", shape[-1:], F32, const=True)
+        for eps in (1e-6, 0.3):
+            mean = (x.real**2).mean(-1, keepdims=True)
+            yield probe("RMS_NORM", [x, factor], x.real / np.sqrt(mean + eps) * factor.real, F32, epsilon=float(np.float32(eps)))
+
+
+FAMILIES = (binary, logic, choices, functions, normalizations, root_mean_squares)

@@ -67,10 +67,19 @@ def log1p(c: Context, x: Value) -> Value:
 
 @lowers("aten::erf")
 def erf(c: Context, x: Value) -> Value:
+    return c.as_result(_erf(c, x))
+
+
+def _erf(c: Context, x: Value) -> Value:
     """From ``gelu(z) = z / 2 * (1 + erf(z / sqrt(2)))``: 5e-7 off at most."""
     z = part(c, "MUL", cast(c, x, c.out_type().dtype), math.sqrt(2))
     ratio = part(c, "DIV", part(c, "GELU", z, approximate=False), z)
-    return result(c, "SELECT_V2", part(c, "EQUAL", z, 0.0, dtype=DType.BOOL), 0.0, part(c, "SUB", part(c, "MUL", ratio, 2.0), 1.0))
+    return part(c, "SELECT_V2", part(c, "EQUAL", z, 0.0, dtype=DType.BOOL), 0.0, part(c, "SUB", part(c, "MUL", ratio, 2.0), 1.0))
+
+
+@lowers("aten::erfc")
+def erfc(c: Context, x: Value) -> Value:
+    return result(c, "SUB", 1.0, _erf(c, x))
 
 
 @lowers("aten::tan")
@@ -96,6 +105,21 @@ def acos(c: Context, x: Value) -> Value:
 def _leg(c: Context, x: Value) -> Value:
     """``sqrt(1 - x * x)``, without the loss of digits near 1."""
     return part(c, "SQRT", part(c, "MUL", part(c, "SUB", 1.0, x), part(c, "ADD", x, 1.0)))
+
+
+@lowers("aten::softplus")
+def softplus(c: Context, x: Value, beta: float, threshold: float) -> Value:
+    """``relu(x) + log(1 + exp(-|x|))``, which no number overflows, of ``beta * x``; PyTorch's is ``x`` above the threshold."""
+    large = scaled(c, x, beta)
+    rest = part(c, "LOG", part(c, "ADD", part(c, "EXP", part(c, "NEG", part(c, "ABS", large))), 1.0))
+    if threshold >= EXACT_ABOVE:
+        return result(c, "ADD", part(c, "RELU", x), scaled(c, rest, 1 / beta))
+    soft = part(c, "ADD", part(c, "RELU", x), scaled(c, rest, 1 / beta))
+    return result(c, "SELECT_V2", part(c, "GREATER", large, threshold, dtype=DType.BOOL), x, soft)
+
+
+EXACT_ABOVE = 17.0
+"""Where ``log(1 + exp(-x))`` is less than half of the last digit of ``x``."""
 
 
 @lowers("aten::hardsigmoid", island=True)
@@ -151,6 +175,18 @@ def softshrink(c: Context, x: Value, lambd: float) -> Value:
 @lowers("aten::leaky_relu", "quantized::leaky_relu")
 def leaky_relu(c: Context, x: Value, negative_slope: float) -> Value:
     return c.emit("LEAKY_RELU", x, alpha=float(negative_slope))
+
+
+@lowers("aten::rrelu", ignores=("generator",))
+def rrelu(c: Context, x: Value, lower: float, upper: float, training: bool) -> Value:
+    """With the mean of the slopes that training draws from."""
+    c.only(not training, "training", training, "False")
+    return c.emit("LEAKY_RELU", x, alpha=(lower + upper) / 2)
+
+
+@lowers("aten::round.decimals")
+def round_decimals(c: Context, x: Value, decimals: int) -> Value:
+    return result(c, "DIV", part(c, "ROUND", part(c, "MUL", x, 10.0**decimals)), 10.0**decimals)
 
 
 @lowers("aten::gelu")

@@ -119,8 +119,8 @@ def _refuse_missing(recording: Recording, calls: Sequence[Call]) -> None:
     missing = Counter(call.op for call in calls if call.op not in LOWERINGS)
     if missing:
         first = {call.op: call.where for call in reversed(calls)}
-        reasons = {call.op: COMPLEX for call in calls if call.op in missing and _is_complex(recording, call)}
-        reasons |= {op: why for op in missing if (why := reason(op))}
+        reasons = {op: why for op in missing if (why := reason(op))}
+        reasons |= {call.op: COMPLEX for call in calls if call.op in missing and _is_complex(recording, call)}
         raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()], reasons)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ..ir import DType, Quant, Value
 from ..quant import array_of
 from .context import Context
-from .formula import Operand, cast, documented, part, promoted, real, result, scaled
+from .formula import Operand, cast, documented, part, promoted, real, result, scaled, spread
 from .registry import lowers
 
 # What PyTorch computes on truth values.
@@ -56,10 +56,21 @@ def number_by_quantized(c: Context, x: float, qa: Value, op: str, act: str) -> V
 @lowers("aten::div.Tensor", "aten::div.Scalar", op="DIV")
 @lowers("aten::maximum", op="MAXIMUM")
 @lowers("aten::minimum", op="MINIMUM")
-@lowers("aten::atan2", op="ATAN2")
 def binary(c: Context, x: Operand, other: Operand, op: str) -> Value:
     op = LOGICAL.get(op, op) if c.out_type().dtype is DType.BOOL else op
     return result(c, op, *promoted(c, x, other, dtype=c.out_type().dtype))
+
+
+@lowers("aten::atan2")
+def atan2(c: Context, x: Value, other: Value) -> Value:
+    """LiteRT's kernel dies of operands that broadcast."""
+    shape = tuple(c.out_shape[d] for d in c.result_order(0, None))
+    return result(c, "ATAN2", *(spread(c, cast(c, v, c.out_type().dtype), shape) for v in (x, other)))
+
+
+@lowers("aten::hypot")
+def hypot(c: Context, x: Value, other: Value) -> Value:
+    return result(c, "SQRT", part(c, "ADD", part(c, "MUL", x, x), part(c, "MUL", other, other)))
 
 
 @lowers("aten::add.Tensor", "aten::add.Scalar", op="ADD")

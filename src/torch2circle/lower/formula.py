@@ -12,7 +12,7 @@ from ..arithmetic import quantized
 from ..ir import Array, DType, Type, Value
 from ..quant import array_of, type_of
 from ..spec import OPS
-from .context import Context
+from .context import Context, reshaped
 
 Operand = Value | float
 
@@ -53,6 +53,18 @@ def cast(c: Context, x: Value, dtype: DType) -> Value:
     if x.data is not None:
         return replace(x, type=type_, data=x.data.map(lambda array: array.astype(dtype.numpy)))
     return c.emit_as(type_, "CAST", x, in_data_type=x.type.dtype.name, out_data_type=dtype.name)
+
+
+def spread(c: Context, value: Value, shape: tuple[int, ...]) -> Value:
+    """``value`` broadcast to ``shape``."""
+    if value.type.shape == shape:
+        return value
+    if value.data is not None:
+        return replace(value, type=value.type.reshape(shape), data=value.data.map(lambda array: np.broadcast_to(array, shape).copy()))
+    value = reshaped(c, value, (*(1,) * (len(shape) - value.type.rank), *value.type.shape))
+    if value.type.shape == shape:
+        return value
+    return c.emit_as(value.type.reshape(shape), "BROADCAST_TO", value, c.const(list(shape), "shape"))
 
 
 def promoted(c: Context, *operands: Operand, dtype: DType | None = None) -> list[Value]:

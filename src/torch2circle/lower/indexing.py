@@ -1,4 +1,4 @@
-"""Elements by their positions, given or computed, and what is written at given positions: GATHER along dimensions made one."""
+"""Elements by their positions, given or computed, and what is written there: GATHER along dimensions made one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from ..arithmetic import quantized
 from ..ir import Array, DType, Type, Value
-from .context import Context, Perm, Placed, plain, reshaped
+from .context import Context, Placed, plain, reshaped
 from .embedding import gathered
-from .formula import cast, part, result
+from .formula import cast, part, result, spread
 from .matmul import Matrices, product
 from .registry import Order, lowers
 
@@ -38,6 +38,26 @@ def index(c: Context, x: Value, indices: Indices) -> Value:
     sizes = shape[first : first + count]
     merged = reshaped(c, value, (*shape[:first], math.prod(sizes), *shape[first + count :]))
     return c.emit("GATHER", merged, _position(c, list(by_dim.values()), sizes), axis=first, batch_dims=0)
+
+
+@lowers("aten::masked_select", order=Order.PLAIN)
+def masked_select(c: Context, x: Value, mask: Value) -> Value:
+    """By a constant mask: one that is computed makes a shape that depends on the data."""
+    shape = np.broadcast_shapes(x.type.shape, mask.type.shape)
+    line = reshaped(c, spread(c, x, shape), (math.prod(shape),))
+    return c.emit("GATHER", line, c.const(np.flatnonzero(spread(c, mask, shape).array()).astype(np.int32), "index"), axis=0, batch_dims=0)
+
+
+@lowers("aten::masked_scatter", order=Order.PLAIN)
+def masked_scatter(c: Context, x: Value, mask: Value, source: Value) -> Value:
+    """The elements of ``source`` in their order: the number of places in front is which one a place gets."""
+    size, shape = x.type.size, c.out_shape
+    where = cast(c, spread(c, mask, shape), DType.BOOL)
+    counted = cast(c, reshaped(c, where, (size,)), DType.INT32)
+    counted = c.emit_as(counted.type, "CUMSUM", counted, c.const(0, "axis"), exclusive=False, reverse=False)
+    places = part(c, "MAXIMUM", part(c, "SUB", counted, 1), 0)
+    found = gathered(c, reshaped(c, cast(c, source, x.type.dtype), (source.type.size,)), places)
+    return result(c, "SELECT_V2", where, reshaped(c, found, shape), spread(c, x, shape))
 
 
 def _by_dimension(indices: Indices) -> dict[int, Value | Array]:
@@ -94,25 +114,62 @@ def index_put(c: Context, x: Value, indices: Indices, values: Value, accumulate:
     if len(indices) == len(computed) == values.type.size == 1 and computed[0].type.dtype is DType.BOOL and not accumulate:
         mask = reshaped(c, computed[0], (*computed[0].type.shape, *(1,) * (rank - computed[0].type.rank)))
         return result(c, "SELECT_V2", mask, reshaped(c, values, ()), x)
-    c.only(not computed, "indices", "computed from an input", "constants, or one mask with one value")
+    if computed:
+        return _put_at_computed(c, x, indices, values, accumulate)
     arrays = [slice(None) if each is None else each.array() for each in indices]
     covered = sum(a.ndim if isinstance(a, np.ndarray) and a.dtype == np.bool_ else 1 for a in arrays)
     # whole rows where neither indices nor broadcasting reach the last dimensions
     split = next(n for n in range(covered, rank + 1) if n == rank or values.type.shape[n - rank :] == shape[n:])
     places = np.arange(math.prod(shape[:split])).reshape(shape[:split])[tuple(arrays)]
-    return _written(c, x, values, split, places, accumulate)
+    return written(c, x, values, split, places, accumulate)
 
 
-@lowers("aten::scatter.src", order=Order.PLAIN)
-def scatter(c: Context, x: Value, dim: int, index: Value, src: Value) -> Value:
-    c.only(index.data is not None, "index", "computed from an input", "a constant")
-    c.only(index.type.shape == src.type.shape, "shape of src", src.type.shape, f"that of index: {index.type.shape}")
-    coordinates = list(np.indices(index.type.shape))
-    coordinates[dim] = index.array()
-    return _written(c, x, src, x.type.rank, np.arange(x.type.size).reshape(x.type.shape)[tuple(coordinates)], accumulate=False)
+def _put_at_computed(c: Context, x: Value, indices: Indices, values: Value, accumulate: bool) -> Value:
+    """Rows of the indexed dimensions made one, which lie in front; of two for one place the last is left, as in PyTorch."""
+    by_dim = _by_dimension(indices)
+    whole = not any(v is not None and v.type.dtype is DType.BOOL and v.data is None for v in indices)
+    together = max(by_dim) - min(by_dim) < len(by_dim)
+    c.only(whole and together, "indices", "a computed mask, or apart", "one mask with one value, or positions of neighbouring dimensions")
+    first, others = min(by_dim), [d for d in range(x.type.rank) if d not in by_dim]
+    order = (*by_dim, *others)
+    target = c.builder.arrange(Placed(x, plain(x.type.rank)), order)
+    sizes, row = target.type.shape[: len(by_dim)], target.type.shape[len(by_dim) :]
+    places = _position(c, list(by_dim.values()), sizes)
+    count = places.type.rank  # PyTorch's values have the places where the first indexed dimension was
+    wanted = (*row[:first], *places.type.shape, *row[first:])
+    source = spread(c, values, wanted)
+    moved = (*range(first, first + count), *range(first), *range(first + count, len(wanted)))
+    source = c.builder.arrange(Placed(source, plain(len(wanted))), moved)
+    own, new, width = math.prod(sizes), places.type.size, math.prod(row)
+    rows, named = reshaped(c, target, (own, width)), named_places(c, reshaped(c, cast(c, places, DType.INT32), (1, new)), own)
+    source = reshaped(c, source, (new, width))
+    if accumulate:
+        only_floats(c)
+        added = product(c, Matrices(reshaped(c, cast(c, named, DType.FLOAT32), (own, new))), Matrices(source))
+        made = part(c, "ADD", rows, reshaped(c, added, (own, width)))
+    else:
+        joined = c.emit_as(x.type.reshape((own + new, width)), "CONCATENATION", rows, source, axis=0, fused_activation_function="NONE")
+        made = gathered(c, joined, reshaped(c, last_named(c, named), (own,)))
+    return c.emit("RESHAPE", made, c.const(list(target.type.shape), "shape"), order=order, new_shape=list(target.type.shape))
 
 
-def _written(c: Context, x: Value, source: Value, split: int, places: Array, accumulate: bool) -> Value:
+def named_places(c: Context, places: Value, size: int) -> Value:
+    """bool[rows, size, count]: which of the ``places``, int32[rows, count], name each of ``size`` positions of their row."""
+    rows, count = places.type.shape
+    c.only(rows * size * count <= LARGEST_MATRIX, "number of computed places", f"{rows * count} among {size}", "at most 4 M comparisons")
+    positions = np.arange(size, dtype=np.int32)[:, None]
+    return part(c, "EQUAL", reshaped(c, places, (rows, 1, count)), c.const(positions, "positions"), dtype=DType.BOOL)
+
+
+def last_named(c: Context, named: Value) -> Value:
+    """int32[rows, size]: where each element comes from in its row of ``size`` old ones and ``count`` new ones behind each other."""
+    rows, size, count = named.type.shape
+    numbers = part(c, "MUL", cast(c, named, DType.INT32), c.const(np.arange(size, size + count, dtype=np.int32), "numbers"))
+    last = c.emit_as(numbers.type.reshape((rows, size)), "REDUCE_MAX", numbers, c.const([2], "axis"), keep_dims=False)
+    return part(c, "MAXIMUM", last, c.const(np.arange(size, dtype=np.int32), "own"))
+
+
+def written(c: Context, x: Value, source: Value, split: int, places: Array, accumulate: bool) -> Value:
     """``x`` with rows of ``source``, which its dimensions from ``split`` on make, at ``places`` among its own rows.
 
     They are taken from both behind each other; to add them up is a product with a matrix of zeros and ones.
@@ -121,7 +178,7 @@ def _written(c: Context, x: Value, source: Value, split: int, places: Array, acc
     own, new = math.prod(x.type.shape[:split]), source.type.size // math.prod(row)
     numbers = np.broadcast_to(np.arange(new).reshape(source.type.shape[: source.type.rank - len(row)]), places.shape)
     if accumulate:
-        _only_floats(c)
+        only_floats(c)
         c.only(own * new <= LARGEST_MATRIX, "number of rows", f"{new} into {own}", "at most 4 M products")
         matrix = np.zeros((own, new), np.float32)
         np.add.at(matrix, (places, numbers), 1)
@@ -144,45 +201,5 @@ def _like(c: Context, source: Value, type_: Type) -> Value:
     return c.emit_as(type_.reshape(source.type.shape), "QUANTIZE", source)
 
 
-@lowers("aten::scatter_add", order=Order.FREE)
-def scatter_add(c: Context, x: Placed, dim: int, index: Placed, src: Placed) -> Value:
-    """Along the last axis: the sum over the elements of ``src`` of those whose index is the position."""
-    _only_floats(c)
-    target, hits, order = _hits(c, x, dim, index)
-    c.only(index.shape == src.shape, "shape of src", src.shape, f"that of index: {index.shape}")
-    rows, _, count = hits.type.shape
-    each = part(c, "MUL", cast(c, hits, DType.FLOAT32), reshaped(c, c.builder.arrange(src, order), (rows, 1, count)))
-    return c.emit("ADD", target, reshaped(c, _sum(c, each), target.type.shape), order=order, fused_activation_function="NONE")
-
-
-@lowers("aten::scatter.value", order=Order.FREE)
-def scatter_value(c: Context, x: Placed, dim: int, index: Placed, value: float) -> Value:
-    target, hits, order = _hits(c, x, dim, index)
-    if hits.type.shape[2] > 1:
-        hits = part(c, "GREATER", _sum(c, cast(c, hits, DType.FLOAT32)), 0.0, dtype=DType.BOOL)
-    number = c.const(np.array(value, target.type.dtype.numpy), "value")
-    return c.emit("SELECT_V2", reshaped(c, hits, target.type.shape), number, target, order=order)
-
-
-def _only_floats(c: Context) -> None:
+def only_floats(c: Context) -> None:
     c.only(c.out_type().dtype is DType.FLOAT32, "element type", c.out_type().dtype.value, "float32")
-
-
-def _hits(c: Context, x: Placed, dim: int, index: Placed) -> tuple[Value, Value, Perm]:
-    """``x`` with ``dim`` last; for each of its rows and positions which of the row's indices name it; and the order of both."""
-    rank = len(x.order)
-    order = (*(d for d in range(rank) if d != dim % rank), dim % rank)
-    target, places = c.builder.arrange(x, order), c.builder.arrange(Placed(cast(c, index.value, DType.INT32), index.order), order)
-    rows, count = math.prod(places.type.shape[:-1]), places.type.shape[-1]
-    c.only(places.type.shape[:-1] == target.type.shape[:-1], "shape of index", index.shape, f"{x.shape} but for dimension {dim}")
-    positions = np.arange(target.type.shape[-1], dtype=np.int32)[:, None]
-    return target, part(c, "EQUAL", reshaped(c, places, (rows, 1, count)), c.const(positions, "positions"), dtype=DType.BOOL), order
-
-
-def _sum(c: Context, x: Value) -> Value:
-    return c.emit_as(x.type.reshape(x.type.shape[:2]), "SUM", x, c.const([2], "axis"), keep_dims=False)
-
-
-@lowers("aten::cumsum")
-def cumsum(c: Context, x: Value, dim: int) -> Value:
-    return c.emit("CUMSUM", cast(c, x, c.out_type().dtype), c.const(c.axis(dim), "axis"), exclusive=False, reverse=False)

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from ..ir import Array, DType, Quant, Type, Value
 from ..quant import Weights
 from .context import Context, reshaped
-from .formula import result, scaled
 from .registry import Order, lowers
 from .weighted import Documented, result_type, weight_and_bias
 
@@ -85,16 +84,6 @@ def float_linear(c: Context, x: Value, weight: Tensor, bias: Tensor | None) -> V
     """A weight of one dimension is one output, without a dimension."""
     weight, bias = (weight[None], None if bias is None else bias.reshape(1)) if weight.dim() == 1 else (weight, bias)
     return fully_connected(c, x, Weights.of(weight, bias), "NONE")
-
-
-@lowers("aten::addmm", order=Order.PLAIN)
-def addmm(c: Context, x: Value, mat1: Value, mat2: Value, beta: float, alpha: float) -> Value:
-    """``beta * x + alpha * mat1 @ mat2``: a linear layer where ``mat2`` and the row ``x`` are constants."""
-    columns, rows = c.call.args["mat2"], c.call.args["self"]
-    c.only(isinstance(columns, Tensor), "mat2", "a matrix computed from an input", "a parameter of the model")
-    if isinstance(rows, Tensor) and rows.numel() == rows.shape[-1] == columns.shape[1]:
-        return fully_connected(c, mat1, Weights.of(columns.t() * alpha, rows.reshape(-1) * beta), "NONE")
-    return result(c, "ADD", scaled(c, x, beta), connected(c, mat1, Weights.of(columns.t() * alpha, None)))
 
 
 def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:

@@ -14,7 +14,7 @@ from ..ir import DType, Type, Value
 from ..quant import Weights
 from .context import Context, Perm, Placed, plain, reshaped
 from .formula import part, result, scaled
-from .linear import fully_connected
+from .linear import connected, fully_connected
 from .registry import Order, lowers
 
 FLOAT = Type((), DType.FLOAT32)
@@ -73,6 +73,18 @@ def quantized_matmul(c: Context, x: Placed, qb: Placed) -> Value:
 @lowers("aten::mm", "aten::bmm", order=Order.FREE)
 def mm(c: Context, x: Placed, mat2: Placed) -> Value:
     return matmul(c, x, mat2)
+
+
+@lowers("aten::addmm", order=Order.FREE)
+def addmm(c: Context, x: Placed, mat1: Placed, mat2: Placed, beta: float, alpha: float) -> Value:
+    """``beta * x + alpha * mat1 @ mat2``: a linear layer where ``mat2`` and the row ``x`` are constants."""
+    columns, rows = c.call.args["mat2"], c.call.args["self"]
+    if not isinstance(columns, Tensor):
+        return _added(c, x, product(c, Matrices.of(c, mat1), Matrices.of(c, mat2)), beta, alpha)
+    left = c.builder.arrange(mat1, plain(2))
+    if isinstance(rows, Tensor) and rows.numel() == rows.shape[-1] == columns.shape[1]:
+        return fully_connected(c, left, Weights.of(columns.t() * alpha, rows.reshape(-1) * beta), "NONE")
+    return _added(c, x, connected(c, left, Weights.of(columns.t() * alpha, None)), beta, 1)
 
 
 @lowers("aten::mv", order=Order.FREE)

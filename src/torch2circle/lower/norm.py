@@ -25,12 +25,24 @@ from .weighted import Documented, weight_and_bias
 @lowers("aten::batch_norm", "aten::native_batch_norm", ignores=("momentum",))
 @lowers("aten::_native_batch_norm_legit_no_training", ignores=("momentum",), training=False)
 def batch_norm(
-    c: Context, x: Value, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor, running_var: Tensor, training: bool, eps: float
+    c: Context, x: Value, weight: Tensor | None, bias: Tensor | None, running_mean: Tensor | None,
+    running_var: Tensor | None, training: bool, eps: float
 ) -> Sequence[Value | None]:
-    """One product and one sum a channel."""
-    c.only(not training and running_mean is not None, "training", training, "False")
+    """One product and one sum a channel; without kept statistics those of the batch."""
+    if running_mean is None or running_var is None:
+        return batch_statistics_norm(c, x, weight, bias, training, eps)
+    c.only(not training, "training", training, "False")
     factor, offset = factor_and_offset(weight, bias, running_mean, running_var, eps)
     return _alone(c, _affine(c, x, _along_channels(c, factor), _along_channels(c, offset)))
+
+
+@lowers("aten::_native_batch_norm_legit.no_stats", ignores=("momentum",))
+def batch_statistics_norm(
+    c: Context, x: Value, weight: Tensor | None, bias: Tensor | None, training: bool, eps: float
+) -> Sequence[Value | None]:
+    c.only(training, "running_mean", None, "the statistics that the model keeps")
+    normal = _standardized(c, x, [axis for axis in range(x.type.rank) if axis != c.axis(1)], eps)
+    return _alone(c, _affine(c, normal, *(p if p is None else _along_channels(c, array_of(p)) for p in (weight, bias))))
 
 
 def factor_and_offset(weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor, eps: float) -> tuple[Array, Array]:

@@ -9,6 +9,8 @@ import torch
 
 from ..ir import Array, Value
 from .context import Context, Perm, Placed, plain, reshaped
+from .embedding import gathered
+from .formula import cast, spread
 from .registry import Order, lowers
 from .window import pad as padded
 
@@ -33,7 +35,10 @@ def flip(c: Context, x: Value, dims: Sequence[int]) -> Value:
 
 @lowers("aten::roll")
 def roll(c: Context, x: Value, shifts: Sequence[int], dims: Sequence[int]) -> Value:
-    c.only(len(dims) > 0, "dims", list(dims), "the dimensions to roll: flatten the tensor otherwise")
+    if not dims:  # of all elements, in PyTorch's order
+        line = reshaped(c, c.builder.arrange(Placed(x, c.order), plain(x.type.rank)), (x.type.size,))
+        rolled = gathered(c, line, _index(c, np.roll(np.arange(x.type.size), shifts[0])))
+        return c.emit("RESHAPE", rolled, c.const(list(c.out_shape), "shape"), order=plain(x.type.rank), new_shape=list(c.out_shape))
     axes = map(c.axis, dims)
     return picked(c, x, [(axis, np.roll(np.arange(x.type.shape[axis]), shift)) for axis, shift in zip(axes, shifts, strict=True)])
 
@@ -52,6 +57,12 @@ def expand(c: Context, x: Value) -> Placed:
     if x.type.shape == tuple(shape):
         return Placed(x, order)
     return Placed(c.emit("BROADCAST_TO", x, c.const(shape, "shape"), order=order), order)
+
+
+@lowers("aten::copy")
+def copy(c: Context, x: Value, src: Value) -> Placed:
+    """``src`` in the shape and type of ``x``."""
+    return Placed(spread(c, cast(c, src, c.out_type().dtype), tuple(c.out_shape[d] for d in c.order)), c.order)
 
 
 @lowers("aten::repeat")

@@ -284,7 +284,7 @@ def _side_by_side(c: Context, x: Value, axis: int, windows: Sequence[Sequence[in
     """``x`` with the elements of all windows (of one length) along an axis in order, and how they follow each other."""
     out, kernel = len(windows), len(windows[0])
     steps = {b[0] - a[0] for a, b in pairwise(windows)} or {kernel}
-    if len(steps) == 1 and all(w[-1] - w[0] == kernel - 1 for w in windows):
+    if len(steps) == 1 and 0 not in steps and all(w[-1] - w[0] == kernel - 1 for w in windows):
         return x, Slide(out, kernel, steps.pop(), front=-windows[0][0])
     return _taken(c, x, axis, [i for window in windows for i in window]), Slide(out, kernel, kernel)
 

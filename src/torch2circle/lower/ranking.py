@@ -9,11 +9,14 @@ import torch
 
 from ..ir import DType, Node, Type, Value
 from ..quant import array_of
-from .context import Context, Placed, plain
-from .formula import number
+from .context import Context, Placed, plain, reshaped
+from .formula import cast, number, part, promoted
 from .registry import Order, lowers
 
 UNFUSED = {"fused_activation_function": "NONE"}
+
+# elements of the comparisons that are counted
+LARGEST_COMPARISON = 4 << 20
 
 
 @lowers("aten::sort", order=Order.FREE)
@@ -61,3 +64,21 @@ def _negative(type_: Type) -> Type:
         return type_
     info = np.iinfo(type_.dtype.numpy)
     return replace(type_, quant=replace(type_.quant, zero_point=info.min + info.max - type_.quant.zero_point))
+
+
+@lowers("aten::bucketize.Tensor", order=Order.PLAIN, ignores=("out_int32",))
+def bucketize(c: Context, x: Value, boundaries: Value, right: bool) -> Value:
+    """How many boundaries lie below each element, or below and at it."""
+    count, size = boundaries.type.size, x.type.size
+    c.only(size * count <= LARGEST_COMPARISON, "number of boundaries", f"{count} for {size} elements", "at most 4 M comparisons")
+    each = reshaped(c, x, (*x.type.shape, 1))
+    below = part(c, "GREATER_EQUAL" if right else "GREATER", *promoted(c, each, boundaries), dtype=DType.BOOL)
+    number = cast(c, below, DType.INT32)
+    total = c.emit_as(number.type.reshape(x.type.shape), "SUM", number, c.const([x.type.rank], "axis"), keep_dims=False)
+    return c.as_result(cast(c, total, c.out_type().dtype))
+
+
+@lowers("aten::searchsorted.Tensor", order=Order.PLAIN, ignores=("out_int32",))
+def searchsorted(c: Context, x: Value, self: Value, right: bool, side: str | None, sorter: Value | None) -> Value:
+    c.only(x.type.rank == 1 and sorter is None, "sorted_sequence", f"{x.type.rank} dimensions, or with a sorter", "one sorted row")
+    return bucketize(c, self, x, right or side == "right")

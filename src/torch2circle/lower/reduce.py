@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import inf, prod
 
+import numpy as np
+
 from ..ir import DType, Type, Value
 from .context import Context, Perm, Placed, plain, reshaped
+from .embedding import gathered
 from .formula import cast, part, scaled
 from .registry import Order, lowers
 
@@ -116,6 +119,14 @@ def cdist(c: Context, x: Value, x2: Value, p: float) -> Value:
     rows, columns = (*x.type.shape[:-1], 1, x.type.shape[-1]), (*x2.type.shape[:-2], 1, *x2.type.shape[-2:])
     apart = part(c, "SUB", reshaped(c, x, rows), reshaped(c, x2, columns))
     return c.as_result(_norm(c, apart, p, [apart.type.rank - 1], False))
+
+
+@lowers("aten::_pdist_forward", order=Order.PLAIN)
+def pdist(c: Context, x: Value, p: float) -> Value:
+    """Every row against those behind it."""
+    pairs = np.triu_indices(x.type.shape[0], 1)
+    first, second = (gathered(c, x, c.const(rows.astype(np.int32), "rows")) for rows in pairs)
+    return c.as_result(_norm(c, part(c, "SUB", first, second), p, [1], False))
 
 
 def _norm(c: Context, x: Value, p: float, axes: Sequence[int], keepdim: bool) -> Value:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from math import prod
 
 from .context import Context, Perm, Placed, channels_last, plain
 from .registry import Order, lowers
@@ -13,6 +12,12 @@ from .registry import Order, lowers
 @lowers("aten::dropout", "aten::feature_dropout", order=Order.FREE, ignores=("p", "train"))
 def dropout(c: Context, x: Placed) -> Placed:
     return x
+
+
+@lowers("aten::native_dropout", order=Order.FREE, ignores=("p",))
+def native_dropout(c: Context, x: Placed, train: bool | None) -> tuple[Placed, None]:
+    c.only(not train and not c.is_read(1), "train", train, "False, and the mask not read")
+    return x, None
 
 
 @lowers("aten::contiguous", "aten::clone", "aten::detach", "aten::alias", "aten::lift_fresh", order=Order.FREE)
@@ -93,7 +98,7 @@ def _groups(old: Perm, new: Perm) -> list[tuple[list[int], list[int]]]:
     groups = []
     while left:
         a, b = [left.pop(0)], [right.pop(0)]
-        while (pa := int(np.prod([old[d] for d in a]))) != (pb := int(np.prod([new[d] for d in b]))):
+        while (pa := prod(old[d] for d in a)) != (pb := prod(new[d] for d in b)):
             (a if pa < pb else b).append((left if pa < pb else right).pop(0))
         groups.append((a, b))
     return groups

@@ -1,16 +1,19 @@
-"""All of PyTorch's operators on quantized tensors, and why those without a lowering have none.
+"""All of PyTorch's operators on quantized tensors and all of its core, and why those without a lowering have none.
 
-The vocabulary is closed: PyTorch's own registry lists it. A test fails when it has an operator that is neither lowered nor named here.
+Both vocabularies are closed: PyTorch's own registry and tags list them. A test fails when there is an operator that is neither lowered,
+nor recorded as others, nor named here.
 """
 
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import torch
 
 from ..plain import FORMULAS
-from .registry import LOWERINGS
+from ..record import full_name, is_decomposed
+from .registry import LOWERINGS, operator
 
 # What computes nothing that a file could hold. A name is what its first matching pattern says.
 NOT_COMPUTING = {
@@ -26,12 +29,40 @@ NOT_COMPUTING = {
 REFUSED: dict[str, str] = {
     "quantized::int4mm_packed_weight_cpu": "4-bit weights in groups: neither runtime has such a kernel",
     "quantized::dropout": "gives back its own argument, which is no call",
+    "aten::resize_": "a change of shape in place",
     "aten::equal": "gives Python a truth value: a branch on data",
     "aten::int_repr": "integers without a scale, for which the files have no type: dequantize instead",
     **dict.fromkeys(("_quantized::conv3d", "_quantized::conv3d_relu"), "declared by PyTorch, without a kernel"),
     "sparse::qlinear_relu_dynamic": "declared by PyTorch, without a kernel that works",
     "_quantized::_wrapped_quantized_linear_prepacked": "its weights are an address in this process, which nothing unpacks",
 }  # fmt: skip
+
+
+# The same of the core, to which everything else that PyTorch computes in float is decomposed.
+NOT_IN_A_FILE = {
+    r"_backward$": "training",
+    r"::rand": "draws random numbers",
+    r"::nonzero$": "the shape of its result depends on the data",
+    r"::_local_scalar_dense$": "gives Python a number: a branch on data, which `specialize` fixes to the example's",
+    r"::_fft_": "complex numbers, for which the files have no type",
+    r"::sym_": "a fact about a tensor that is known when the file is written",
+    r"::(arange|full|scalar_tensor)\b|::full_like$": "depends on no input: a constant of the file",
+    r"::_native_batch_norm_legit$": "keeps statistics for training; models call batch_norm",
+}
+
+
+@cache
+def core_operators() -> list[str]:
+    """Every operator that this PyTorch tags as its core, with overload, sorted."""
+    names = {schema.name for schema in torch._C._jit_get_all_schemas() if schema.name.startswith("aten::")}
+    packets = [packet for name in names if (packet := getattr(torch.ops.aten, name.removeprefix("aten::"), None)) is not None]
+    overloads = (getattr(packet, name) for packet in packets for name in packet.overloads())
+    return sorted(full_name(op) for op in overloads if torch.Tag.core in op.tags)
+
+
+def recorded_as_others(op: str) -> bool:
+    """Whether PyTorch itself computes ``op`` by others, as which it is recorded."""
+    return op not in LOWERINGS and is_decomposed(operator(op))
 
 
 def quantized_operators() -> list[str]:
@@ -52,4 +83,5 @@ def reason(op: str) -> str | None:
         return None
     if op in FORMULAS:
         return "recorded as a formula of other operators"
-    return REFUSED.get(op) or next((why for pattern, why in NOT_COMPUTING.items() if re.search(pattern, op)), None)
+    patterns = {**NOT_COMPUTING, **NOT_IN_A_FILE}
+    return REFUSED.get(op) or next((why for pattern, why in patterns.items() if re.search(pattern, op)), None)

@@ -3,11 +3,11 @@
 from collections import Counter
 
 from ..ir import Graph
-from . import fold, fuse, layout
+from . import affine, fold, fuse, layout
 from .engine import Rule, rewrite, rule
 from .share import share
 
-RULES: list[Rule] = [*layout.RULES, *fuse.RULES]
+RULES: list[Rule] = [*layout.RULES, *fuse.RULES, *affine.RULES]
 
 
 def optimize(graph: Graph, fired: Counter[str] | None = None) -> Graph:

@@ -1,4 +1,4 @@
-"""Fewer operators: activations and batch normalization go into what computes their operand."""
+"""Fewer operators: activations go into what computes their operand, and integers that come out again stay."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..ir import Array, Node, Value
+from ..ir import Node, Value
 from .engine import Replacement, emit, rule
 from .layout import operand
 
@@ -43,55 +43,6 @@ def _fuse_activation(node: Node, producer: Node) -> Replacement:
 fuse_activation = [rule(op, "*", why="the producer clamps for nothing")(_fuse_activation) for op in ACTIVATIONS]
 
 
-@rule("MUL", "*", why="a factor a channel is part of the weights")
-def fold_factor(node: Node, producer: Node) -> Replacement:
-    factor = _per_channel(node, producer)
-    if factor is None:
-        return None
-    weight, bias = operand(producer, 1), operand(producer, 2)
-    axis = 3 if producer.op == "DEPTHWISE_CONV_2D" else 0
-    shape = [1] * weight.type.rank
-    shape[axis] = -1
-    assert weight.data is not None and bias.data is not None
-    # in float64, and rounded once
-    scaled = weight.data.map(lambda w: (w.astype(np.float64) * factor.reshape(shape)).astype(np.float32))
-    shifted = bias.data.map(lambda b: (b.astype(np.float64) * factor).astype(np.float32))
-    inputs = (producer.inputs[0], replace(weight, data=scaled), replace(bias, data=shifted))
-    return _taking_over(node, producer, inputs)
-
-
-@rule("ADD", "*", why="an offset a channel is part of the bias")
-def fold_offset(node: Node, producer: Node) -> Replacement:
-    offset = _per_channel(node, producer)
-    if offset is None:
-        return None
-    bias = operand(producer, 2)
-    assert bias.data is not None
-    summed = bias.data.map(lambda b: (b.astype(np.float64) + offset).astype(np.float32))
-    return _taking_over(node, producer, (*producer.inputs[:2], replace(bias, data=summed)))
-
-
-def _taking_over(node: Node, producer: Node, inputs: tuple[Value | None, ...]) -> Value:
-    attrs = {**producer.attrs, "fused_activation_function": node.attrs["fused_activation_function"]}
-    return producer.rebuilt(inputs=inputs, attrs=attrs, outputs=(replace(node.out, origin=None),)).out
-
-
-def _per_channel(node: Node, producer: Node) -> Array | None:
-    """The constant operand of a float MUL or ADD behind a convolution or linear layer, one number an output channel."""
-    constant = operand(node, 1)
-    weighted = producer.op in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-    if not weighted or constant.data is None or producer.out is not node.inputs[0]:
-        return None
-    channels = producer.out.type.shape[-1]
-    if producer.attrs["fused_activation_function"] != "NONE" or not producer.out.type.dtype.is_float or producer.out.type != node.out.type:
-        return None
-    last = constant.type.shape[-1:] == (channels,) and constant.type.size == channels
-    stored = [v is not None and v.data is not None and v.type.dtype.is_float for v in producer.inputs[1:3]]
-    if not (last or constant.type.size == 1) or not all(stored):
-        return None
-    return np.broadcast_to(constant.array().reshape(-1), (channels,)).astype(np.float64)
-
-
 @rule("QUANTIZE", why="the same integers come out again, whoever else reads the floats")
 def drop_round_trip(node: Node) -> Replacement:
     inner = operand(node).node
@@ -114,4 +65,4 @@ def _compare_integers(node: Node) -> Replacement:
 COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 compare_integers = [rule(op, why="integers of one scale compare as the numbers do")(_compare_integers) for op in COMPARISONS]
 
-RULES = [*drop_activation, *fuse_activation, fold_factor, fold_offset, drop_round_trip, drop_identity_quantize, *compare_integers]
+RULES = [*drop_activation, *fuse_activation, drop_round_trip, drop_identity_quantize, *compare_integers]

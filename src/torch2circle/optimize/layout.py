@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,46 @@ def reshape(x: Value, shape: tuple[int, ...], like: Node) -> Value:
 def merge_transposes(node: Node, inner: Node) -> Replacement:
     first, second = perm_of(inner), perm_of(node)
     return transpose(operand(inner), [first[p] for p in second], node)
+
+
+@rule("TRANSPOSE", "RESHAPE", "TRANSPOSE", why="one permutation of all the dimensions that the view splits or merges does both")
+def merge_around_reshape(node: Node, view: Node, inner: Node) -> Replacement:
+    x, before, after = operand(inner), inner.out.type.shape, view.out.type.shape
+    groups = runs(before, after)
+    if groups is None or (x.type.quant is not None and x.type.quant.axis is not None):
+        return None
+    # the dimensions of both shapes, each as what it consists of: one of the finest dimensions, or several
+    fine = [max(pair, key=len) for pair in groups]
+    sizes = [[(before if pair[0] is dims else after)[d] for d in dims] for pair, dims in zip(groups, fine, strict=True)]
+    starts = np.cumsum([0, *map(len, fine)]).tolist()
+    parts: list[dict[int, list[int]]] = [{}, {}]
+    for group, (pair, dims) in enumerate(zip(groups, fine, strict=True)):
+        numbers = list(range(starts[group], starts[group] + len(dims)))
+        for side in (0, 1):
+            split = len(pair[side]) == len(dims)
+            parts[side].update({d: [n] if split else numbers for d, n in zip(pair[side], numbers, strict=False)})
+    flat = [size for each in sizes for size in each]
+    first, second = perm_of(inner), perm_of(node)
+    source = [n for d in sorted(range(len(first)), key=first.__getitem__) for n in parts[0].get(d, [])]
+    target = [n for d in second for n in parts[1].get(d, [])]
+    if len(flat) > max(4, x.type.rank, node.out.type.rank):
+        return None
+    split_up = reshape(x, tuple(flat[n] for n in source), node)
+    return reshape(transpose(split_up, [source.index(n) for n in target], node), node.out.type.shape, node)
+
+
+def runs(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]] | None:
+    """Pairs of dimensions with equal products, those of size 1 left out; None unless each has one dimension on one side or the other."""
+    left, right = ([d for d, size in enumerate(shape) if size != 1] for shape in (before, after))
+    found = []
+    while left and right:
+        a, b = [left.pop(0)], [right.pop(0)]
+        while (pa := prod(before[d] for d in a)) != (pb := prod(after[d] for d in b)):
+            (a if pa < pb else b).append((left if pa < pb else right).pop(0))
+        if len(a) > 1 and len(b) > 1:
+            return None
+        found.append((a, b))
+    return found
 
 
 @rule("TRANSPOSE", why="a permutation that moves nothing")
@@ -90,6 +132,11 @@ def permute_weight_columns(node: Node, flatten: Node, moved: Node) -> Replacemen
     return node.rebuilt(inputs=(flat, replace(weight, data=columns), node.inputs[2]), outputs=(replace(node.out, origin=None),)).out
 
 
+@rule("CONCATENATION", why="one part is the whole")
+def drop_concatenation_of_one(node: Node) -> Replacement:
+    return operand(node) if len(node.inputs) == 1 and operand(node).type == node.out.type else None
+
+
 def _broadcast_by_itself(node: Node) -> Replacement:
     """Not where both operands are smaller than the result."""
 
@@ -108,9 +155,11 @@ broadcast_by_itself = [rule(op, why="the operator broadcasts by itself")(_broadc
 
 RULES = [
     *broadcast_by_itself,
+    drop_concatenation_of_one,
     merge_transposes,
     drop_identity_transpose,
     transpose_to_reshape,
+    merge_around_reshape,
     merge_reshapes,
     drop_identity_reshape,
     transpose_integers,

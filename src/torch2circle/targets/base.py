@@ -31,7 +31,8 @@ class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
     ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
     operator has read it, and the next ones overwrite it, and of an output that is given twice one is never filled;
-    ``calls_methods``: it can call each method of a file that has several."""
+    ``calls_methods``: it can call each method of a file that has several; ``needs_elements``: it dies where something is made of a tensor
+    without any."""
 
     name: str
     identifier: str
@@ -43,6 +44,7 @@ class Target:
     max_rank: int = 99
     frees_outputs: bool = False
     calls_methods: bool = False
+    needs_elements: bool = False
 
     def verdict(self, node: Node) -> str:
         """``exact``, ``1lsb``, ``hybrid``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured.
@@ -50,7 +52,10 @@ class Target:
         ``hybrid`` is within what quantizing float activations to 8 bits changes. Where the number of dimensions matters, the table
         has the scheme with ``+rank5`` or ``+rank6`` too.
         """
-        rank = max(v.type.rank for v in (*node.inputs, *node.outputs) if v is not None)
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None]
+        rank = max(v.type.rank for v in values)
+        if self.needs_elements and node.out.type.size and any(v is not None and v.data is None and not v.type.size for v in node.inputs):
+            return "of no elements"
         if rank > self.max_rank:
             return f"more than {self.max_rank} dimensions"
         cells, key = self.table.get(node.op, {}), scheme(node)

@@ -25,6 +25,7 @@ LITERT = replace(
         recurrent.states_in_variables,
         recurrent.stored_sequence_weights(_BARE.runs),
         *islands.island(_BARE.runs, islands.ISLANDS),
+        substitutes.places_in_int32,
         *(substitutes.clamp_as_extremes(op, DType.INT8, why="XNNPACK runs these, and not the clamp on integers") for op in ACTIVATIONS),
     ],
 )

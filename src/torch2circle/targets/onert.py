@@ -6,15 +6,32 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import hybrid, islands, moves, products, recurrent, reductions, repeats, resizing, scans, substitutes, tables, weighted
+from .rules import (
+    angles,
+    hybrid,
+    islands,
+    moves,
+    normal,
+    products,
+    recurrent,
+    reductions,
+    repeats,
+    resizing,
+    scans,
+    substitutes,
+    tables,
+    weighted,
+)
 
-_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
+_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True, needs_elements=True)
 
 ONERT = replace(
     _BARE,
     rules=[
         *hybrid.stored_weights(_BARE.runs, slow=("CONV_2D", "DEPTHWISE_CONV_2D")),
         recurrent.stored_sequence_weights(_BARE.runs),
+        normal.root_mean_square_norm,
+        normal.factor_of_norm,
         weighted.per_channel_linear_as_conv,
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,
@@ -26,6 +43,7 @@ ONERT = replace(
         *moves.move_then_requantize,
         moves.strided_slice_as_gather,
         moves.pad_in_fewer_dimensions,
+        moves.slice_in_fewer_dimensions,
         *repeats.repeat_as_gather(_BARE.runs),
         *tables.lookups(_BARE.runs),
         tables.table_of_table,
@@ -33,6 +51,9 @@ ONERT = replace(
         reductions.minimum_as_maximum,
         reductions.topk_by_counting,
         substitutes.hard_swish_as_products,
+        substitutes.infinite_from_largest,
+        substitutes.places_in_int32,
+        angles.arc_as_series,
         products.constant_on_the_right,
         scans.cumsum_by_doubling,
         substitutes.prelu_as_sum,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -64,20 +65,36 @@ def strided_slice_as_gather(node: Node) -> Replacement:
 
 @rule("PAD", why="the runtime pads at most four dimensions; neighbours that are not padded are one")
 def pad_in_fewer_dimensions(node: Node) -> Replacement:
-    x, amounts = operand(node), operand(node, 1).array()
-    if x.type.rank <= 4:
+    x, amounts = operand(node), operand(node, 1).array().tolist()
+    few = _merged(x.type.shape, [tuple(ends) == (0, 0) for ends in amounts])
+    if few is None:
         return None
-    sizes: list[int] = []
-    around: list[list[int]] = []
-    for size, (front, behind) in zip(x.type.shape, amounts.tolist(), strict=True):
-        if sizes and not (front or behind or any(around[-1])):
-            sizes[-1] *= size
-        else:
-            sizes.append(size)
-            around.append([front, behind])
-    if len(sizes) > 4:
-        return None
-    shape = [size + front + behind for size, (front, behind) in zip(sizes, around, strict=True)]
+    around = [[0, 0] if axis is None else amounts[axis] for _, axis in few]
+    shape = [size + front + behind for (size, _), (front, behind) in zip(few, around, strict=True)]
     paddings = const(f"{node.out.name}.paddings", around)
-    padded = emit("PAD", node.out.type.reshape(shape), reshape(x, tuple(sizes), node), paddings, like=node)
+    padded = emit("PAD", node.out.type.reshape(shape), reshape(x, tuple(size for size, _ in few), node), paddings, like=node)
     return reshape(padded, node.out.type.shape, node)
+
+
+@rule("SLICE", why="the runtime is wrong above four dimensions; neighbours of which nothing is cut off are one")
+def slice_in_fewer_dimensions(node: Node) -> Replacement:
+    x, out, begins = operand(node), node.out.type, operand(node, 1).array().tolist()
+    few = _merged(x.type.shape, [kept == size for kept, size in zip(out.shape, x.type.shape, strict=True)])
+    if few is None:
+        return None
+    ends = [(0, size) if axis is None else (begins[axis], out.shape[axis]) for size, axis in few]
+    sizes = [size for _, size in ends]
+    begin, size = const(f"{node.out.name}.begin", [start for start, _ in ends]), const(f"{node.out.name}.size", sizes)
+    cut = emit("SLICE", out.reshape(sizes), reshape(x, tuple(size for size, _ in few), node), begin, size, like=node)
+    return reshape(cut, out.shape, node)
+
+
+def _merged(shape: Sequence[int], untouched: Sequence[bool]) -> list[tuple[int, int | None]] | None:
+    """(size, axis) of each dimension, with neighbouring untouched ones as one without an axis; None unless that makes four of more."""
+    few: list[tuple[int, int | None]] = []
+    for axis, (size, alone) in enumerate(zip(shape, untouched, strict=True)):
+        if alone and few and few[-1][1] is None:
+            few[-1] = (few[-1][0] * size, None)
+        else:
+            few.append((size, None if alone else axis))
+    return few if len(shape) > 4 and len(few) <= 4 else None

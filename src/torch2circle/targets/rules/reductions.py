@@ -56,7 +56,7 @@ def topk_by_counting(node: Node) -> Replacement:
     x, (values, places) = operand(node), node.outputs
     *rows, n, k = *x.type.shape, values.type.shape[-1]
     count = prod(rows)
-    if count * n * n > LARGEST_COMPARISON:
+    if count * n * n > LARGEST_COMPARISON or (x.type.quant is None and not x.type.dtype.is_float):
         return None
     line = x if x.type.quant is None else emit("DEQUANTIZE", float_type(x.type), x, like=node)
 

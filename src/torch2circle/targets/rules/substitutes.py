@@ -25,8 +25,8 @@ def hard_swish_as_products(node: Node) -> Replacement:
     x = operand(node)
     if not x.type.dtype.is_float:
         return None
-    gate = _float(node, "ADD", x, _number(node, 3.0), fused_activation_function="RELU6")
-    return _float(node, "MUL", _float(node, "MUL", x, gate, **NONE), _number(node, 1 / 6), **NONE)
+    gate = float_operator(node, "ADD", x, number(node, 3.0), fused_activation_function="RELU6")
+    return float_operator(node, "MUL", float_operator(node, "MUL", x, gate, **NONE), number(node, 1 / 6), **NONE)
 
 
 @rule("PRELU", why="the runtime has no PRELU: max(x, 0) + slope * min(x, 0)")
@@ -34,13 +34,13 @@ def prelu_as_sum(node: Node) -> Replacement:
     x, slope = operand(node), operand(node, 1)
     if not x.type.dtype.is_float:
         return None
-    below = _float(node, "MUL", _float(node, "MINIMUM", x, _number(node, 0.0)), slope, **NONE)
-    return _float(node, "ADD", _float(node, "RELU", x), below, **NONE)
+    below = float_operator(node, "MUL", float_operator(node, "MINIMUM", x, number(node, 0.0)), slope, **NONE)
+    return float_operator(node, "ADD", float_operator(node, "RELU", x), below, **NONE)
 
 
 @rule("CEIL", why="the runtime has no CEIL, but FLOOR")
 def ceil_as_floor(node: Node) -> Replacement:
-    return _float(node, "NEG", _float(node, "FLOOR", _float(node, "NEG", operand(node))))
+    return float_operator(node, "NEG", float_operator(node, "FLOOR", float_operator(node, "NEG", operand(node))))
 
 
 @rule("SIGN", why="the runtime has no SIGN, but comparisons")
@@ -48,9 +48,9 @@ def sign_as_comparisons(node: Node) -> Replacement:
     x = operand(node)
     if not x.type.dtype.is_float:
         return None
-    above, below = (emit(op, replace(x.type, dtype=DType.BOOL), x, _number(node, 0.0), like=node) for op in ("GREATER", "LESS"))
-    one, other = (_float(node, "CAST", v, in_data_type="BOOL", out_data_type="FLOAT32") for v in (above, below))
-    return _float(node, "SUB", one, other, **NONE)
+    above, below = (emit(op, replace(x.type, dtype=DType.BOOL), x, number(node, 0.0), like=node) for op in ("GREATER", "LESS"))
+    one, other = (float_operator(node, "CAST", v, in_data_type="BOOL", out_data_type="FLOAT32") for v in (above, below))
+    return float_operator(node, "SUB", one, other, **NONE)
 
 
 @rule("SELECT_V2", why="the runtime chooses among floats only: y + (x - y) * which")
@@ -61,6 +61,18 @@ def select_as_sum(node: Node) -> Replacement:
     factor = emit("CAST", replace(x.type, shape=which.type.shape), which, like=node, in_data_type="BOOL", out_data_type=x.type.dtype.name)
     apart = emit("SUB", replace(x.type, shape=np.broadcast_shapes(x.type.shape, y.type.shape)), x, y, like=node, **NONE)
     return emit("ADD", node.out.type, y, emit("MUL", node.out.type, apart, factor, like=node, **NONE), like=node, **NONE)
+
+
+@rule("EQUAL", why="the runtime's sums, products and quotients end at the largest number, where they should be infinite")
+def infinite_from_largest(node: Node) -> Replacement:
+    bound = operand(node, 1)
+    if bound.data is None or bound.type.dtype is not DType.FLOAT32 or bound.type.size != 1 or not np.isinf(bound.array()).all():
+        return None
+    above = bool(bound.array() > 0)
+    largest = float(np.finfo(np.float32).max)
+    return emit(
+        "GREATER_EQUAL" if above else "LESS_EQUAL", node.out.type, operand(node), number(node, largest if above else -largest), like=node
+    )
 
 
 def extreme_as_choice(op: str, comparison: str) -> Rule:
@@ -90,6 +102,34 @@ def remainder_by_division(node: Node) -> Replacement:
         return None
     whole = emit("MUL", node.out.type, emit("FLOOR_DIV", node.out.type, x, y, like=node), y, like=node, **NONE)
     return emit("SUB", node.out.type, x, whole, like=node, **NONE)
+
+
+@rule("FLOOR_DIV", why="the runtime has no FLOOR_DIV of int64; places found among elements fit int32")
+def places_in_int32(node: Node) -> Replacement:
+    if node.out.type.dtype is not DType.INT64:
+        return None
+    narrow = [_in_int32(node, operand(node, index)) for index in (0, 1)]
+    if narrow[0] is None or narrow[1] is None:
+        return None
+    made = emit("FLOOR_DIV", replace(node.out.type, dtype=DType.INT32), *narrow, like=node)
+    return emit("CAST", node.out.type, made, like=node, in_data_type="INT32", out_data_type="INT64")
+
+
+def _in_int32(node: Node, value: Value) -> Value | None:
+    """The same numbers in int32, where they are known to fit."""
+    made, type_ = value.node, replace(value.type, dtype=DType.INT32)
+    if value.data is not None:
+        info, array = np.iinfo(np.int32), value.array()
+        fits = bool((array >= info.min).all() and (array <= info.max).all())
+        return replace(value, type=type_, data=value.data.map(lambda array: array.astype(np.int32))) if fits else None
+    if made is not None and made.op == "CAST" and operand(made).type.dtype is DType.INT32:
+        return operand(made)
+    if made is not None and made.op in ("ARG_MAX", "ARG_MIN"):
+        return emit(made.op, type_, *made.inputs, like=node, output_type="INT32")
+    if made is not None and made.op in ("RESHAPE", "SLICE", "TRANSPOSE"):
+        source = _in_int32(node, operand(made))
+        return None if source is None else emit(made.op, type_, source, *made.inputs[1:], like=node, **made.attrs)
+    return None
 
 
 # Operators on elements whose kernels may count to four dimensions only.
@@ -131,11 +171,11 @@ def _reshaped(node: Node, value: Value, shape: tuple[int, ...]) -> Value:
     return replace(value, type=value.type.reshape(shape), data=value.data.map(lambda array: array.reshape(shape)))
 
 
-def _number(node: Node, value: float) -> Value:
+def number(node: Node, value: float) -> Value:
     return Value(Type((), DType.FLOAT32), f"{node.out.name}.number", data=Constant.of(np.array(value, np.float32)))
 
 
-def _float(node: Node, op: str, *inputs: Value, **attrs: Any) -> Value:
+def float_operator(node: Node, op: str, *inputs: Value, **attrs: Any) -> Value:
     """A float operator with a result of the shape of the node's."""
     return emit(op, float_type(node.out.type), *inputs, like=node, **attrs)
 

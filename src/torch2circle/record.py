@@ -21,7 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, storage_of, write_back
-from .plain import FORMULAS, deviation
+from .plain import FORMULAS, deviation, has_formula
 from .provenance import Provenance
 from .unfused import UNFUSED, padded_encoders, without_fast_path
 
@@ -37,6 +37,15 @@ METADATA = {
 }  # fmt: skip
 # tolist() and numpy() reach the dispatcher only as this, which a model has no other use for
 HOST_READS = {"aten::resolve_neg"}
+# Composite, but they say more whole: see lower/rejoin.py.
+OF_ROWS = {f"torchao::{name}_affine" for name in ("choose_qparams", "quantize", "dequantize")}
+# Tensors of torchao whose arithmetic is known; and what makes them.
+READABLE = {"Int8Tensor", "IntxUnpackedToInt8Tensor"}
+QUANTIZE_WITH = (
+    "quantize_ with Int8WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig, IntxWeightOnlyConfig or "
+    "Int8DynamicActivationIntxWeightConfig"
+)
+RESHAPES = {"aten::reshape", "aten::view"}
 # For operators whose result has the shape of one argument's values: that argument.
 SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
 PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
@@ -75,6 +84,7 @@ class Recording:
     tensors: Sequence[Tensor]
     names: Mapping[int, str] = field(default_factory=dict)
     stored: Mapping[int, Tensor] = field(default_factory=dict)
+    turned: Mapping[int, Tensor] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def needed(self) -> list[Call]:
@@ -100,7 +110,7 @@ class Recording:
         return self.names.get(id(tensor))
 
     def stored_as(self, tensor: Tensor) -> Tensor:
-        """The quantized or float16 constant that a float constant was dequantized from; else the constant itself."""
+        """The quantized or float16 constant that a float constant was dequantized from, and perhaps reshaped; else the constant itself."""
         return self.stored.get(id(tensor), tensor)
 
     def __str__(self) -> str:
@@ -168,12 +178,13 @@ def record(
         tensors=recorder.tensors,
         names=recorder.provenance.names,
         stored=recorder.stored,
+        turned=recorder.turned,
         findings=tuple(recorder.findings),
     )
 
 
 def refuse_unfinished(module: nn.Module) -> None:
-    """Refuse a model that still trains or still observes.
+    """Refuse a model that still trains or still observes, or has weights of a kind that no file holds.
 
     Raises:
         RecordError: naming the module.
@@ -191,6 +202,11 @@ def refuse_unfinished(module: nn.Module) -> None:
         if part.training and matters and not isinstance(part, fx.GraphModule):
             message = f"the model is in train mode: {name or '<top>'} ({type(part).__name__})"
             raise RecordError(message, where=Where(module=name), hint="call model.eval() first")
+    for name, weight in module.named_parameters():
+        kind = type(weight)
+        if kind.__module__.startswith("torchao.") and kind.__name__ not in READABLE:
+            message = f"weights of a kind that no file holds: {name} ({kind.__name__})"
+            raise RecordError(message, where=Where(module=name.rpartition(".")[0]), hint=QUANTIZE_WITH)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -209,6 +225,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive: list[Tensor] = []  # id() identifies a tensor only as long as it lives
         self.living: dict[int, list[int]] = {}  # storage -> numbers whose tensors still lie in it
         self.stored: dict[int, Tensor] = {}  # id of a dequantized constant -> what it was dequantized from
+        self.turned: dict[int, Tensor] = {}  # id of a transposed one -> the dequantized constant
         self.constants: dict[int, list[int]] = {}  # storage -> calls with a constant that lies in it
 
     # -- numbers
@@ -264,7 +281,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
-        if op in FORMULAS:
+        computed = any(id(t) in self.number for t in tensors)
+        if has_formula(op, bound, computed):
             with self:
                 made = FORMULAS[op](*bound.values())
             self.compare(deviation(made, func, args, kwargs or {}), op, bound)
@@ -272,16 +290,19 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written and op != "aten::detach_":
             return self.write(func, op, bound, written, run)
-        if any(id(t) in self.number for t in tensors) and (made_of := self.decomposition(func, op, tensors)):
+        if computed and (made_of := self.decomposition(func, op, tensors)):
             with self:
                 return made_of(*args, **(kwargs or {}))
         result = self.deterministic(op, bound, run) if torch.Tag.nondeterministic_seeded in func.tags else run()
         outs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
         self.aliases.add(op, bound, outs, tensors)
-        if op not in METADATA and any(id(t) in self.number for t in tensors):
+        if op not in METADATA and computed:
             self.keep(func, op, bound, result, outs)
-        elif op == "aten::dequantize.self":
-            self.stored[id(result)] = bound["self"]
+        elif op == "aten::dequantize.self" or (op in RESHAPES and id(bound["self"]) in self.stored):
+            self.stored[id(result)] = self.stored.get(id(bound["self"]), bound["self"])
+            self.alive.append(result)
+        elif op == "aten::t" and id(bound["self"]) in self.stored:
+            self.turned[id(result)] = bound["self"]
             self.alive.append(result)
         return result
 
@@ -290,7 +311,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         The latter knows no quantized tensors.
         """
-        if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS:
+        if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS or op in OF_ROWS:
             return None
         quantized, composite = any(tensor.is_quantized for tensor in tensors), torch._C.DispatchKey.CompositeImplicitAutograd
         if func.has_kernel_for_dispatch_key(composite):

@@ -26,6 +26,7 @@ from . import (
     reduce,
     reference,
     resize,
+    torchao,
     transposed,
     unary,
     views,
@@ -57,6 +58,7 @@ FAMILIES = {
     "matmul": matmul.CASES,
     "dynamic": dynamic.CASES,
     "reference": reference.CASES,
+    "torchao": torchao.CASES,
     "edges": edges.CASES,
     "examples": examples.CASES,
 }

@@ -10,6 +10,7 @@ import re
 import torch
 
 from ..plain import FORMULAS
+from ..record import OF_ROWS, QUANTIZE_WITH
 from .registry import LOWERINGS
 
 # What computes nothing that a file could hold. A name is what its first matching pattern says.
@@ -50,6 +51,8 @@ def reason(op: str) -> str | None:
     """Why ``op`` has no lowering; None if it has one, or if nobody has thought about it."""
     if op in LOWERINGS:
         return None
+    if op in OF_ROWS or op == "aten::_int_mm":
+        return f"not a linear layer by rows, as torchao makes them: {QUANTIZE_WITH}"
     if op in FORMULAS:
         return "recorded as a formula of other operators"
     return REFUSED.get(op) or next((why for pattern, why in NOT_COMPUTING.items() if re.search(pattern, op)), None)

@@ -6,16 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import torch2circle
+from cases.dynamic import linear
 from cases.making import RUNTIMES, Call, Made, Seq, inputs
 from cases.torchao import BITS, FOUR, FOUR_ROUNDED, ROUNDED, STORED, affine, group, layer, of, quantized, row
+from torch2circle import format as fileformat
 from torch2circle import runtimes
 from torch2circle.errors import RecordError, UnsupportedOps
+from torch2circle.ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
 from torch2circle.lower.by_row import RowSteps
+from torch2circle.show import weight_bytes
 
 pytestmark = pytest.mark.usefixtures("fresh_random_and_quiet")
 
@@ -104,6 +109,43 @@ def test_weights_are_a_quarter_of_the_float_models(target: str) -> None:
     grouped = layer(of(STORED, granularity=lambda ao: ao.PerGroup(64)), (2, 256), 256)
     # a scale of four bytes, on LiteRT with a zero point of eight, for each 64 weights
     assert len(torch2circle.export(*grouped).to_bytes(target)) < 0.32 * wanted
+
+
+def test_weights_that_stay_float_are_told() -> None:
+    from torchao.quantization import IntxWeightOnlyConfig, PerAxis, quantize_
+
+    model = Seq(nn.Conv2d(4, 5, 3)).eval()
+    quantize_(model, IntxWeightOnlyConfig(torch.int4, granularity=PerAxis(0)), lambda part, _: isinstance(part, nn.Conv2d))
+    found = torch2circle.export(model, inputs([(2, 4, 9, 11)])).diagnostics()
+    assert [(f.code, f.path) for f in found] == [("float-weights", "0")] and "1x4x1x1" in found[0].message
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 6), (0, 3), (7,)])
+def test_integers_of_4_bits_come_back_from_the_file(shape: tuple[int, ...]) -> None:
+    q = np.random.default_rng(0).integers(-8, 8, shape).astype(np.int8)
+    weight = Value(Type(shape, DType.INT4, Quant.per_tensor(0.1, 0)), "w", data=Constant.of(q))
+    out = Node.make("DEQUANTIZE", (weight,), (Value(Type(shape, DType.FLOAT32), "y"),)).out
+    content = fileformat.to_bytes(Graph((), (out,), (), ("y",)), identifier="TFL3")
+    read = fileformat.read(content).graph.nodes()[0].inputs[0]
+    assert read is not None and read.type == weight.type and np.array_equal(read.array(), q)
+    assert weight.type.nbytes == (q.size + 1) // 2
+    in_file = bytes((int(low) & 15) | ((int(high) & 15) << 4) for low, high in zip(*pairs(q.ravel()), strict=True))
+    assert in_file in content
+
+
+def pairs(q: Array) -> tuple[Array, Array]:
+    return q[::2], np.append(q[1::2], [0] * (len(q) % 2))
+
+
+def test_what_needs_more_than_4_bits_keeps_its_byte() -> None:
+    """On LiteRT half a byte holds a weight, if every integer of it is from -8 to 7."""
+    for largest, bytes_each in ((7, 0.5), (8, 1)):
+        integers = torch.full((64, 64), -8, dtype=torch.int8)
+        integers[5, 7] = largest
+        model, args = linear(torch._make_per_tensor_quantized_tensor(integers, 0.01, 0), (2, 64), biased=False)
+        exported = torch2circle.export(model, args)
+        assert weight_bytes(exported.for_target("litert"))["int4" if bytes_each < 1 else "int8"] == 64 * 64 * bytes_each
+        assert "int4" not in weight_bytes(exported.for_target("onert"))
 
 
 def test_other_tensors_are_refused_by_name() -> None:

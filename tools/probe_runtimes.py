@@ -4,8 +4,9 @@ Every probe (``tools/probes``) is a graph of one operator. The runtime's outputs
 operands, requantized by rounding half to even. A cell of the table is (operator, ``spec.scheme``); its verdict is the worst of its
 probes. If it is right up to 4 dimensions only, 5 and 6 are cells of their own: the scheme with ``+rank5``, ``+rank6``.
 
-    python tools/probe_runtimes.py [--only ADD]    measure, print the table, and write the file (unless --only)
-    python tools/probe_runtimes.py --check         measure and exit with 1 if the file says otherwise
+    python tools/probe_runtimes.py                      measure, print the table, and write the file
+    python tools/probe_runtimes.py --only ADD [--keep]  the same for one operator; write its rows with --keep
+    python tools/probe_runtimes.py --check              measure and exit with 1 if the file says otherwise
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def measure(runtime: str, probes: Sequence[Probe]) -> dict[str, dict[str, str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="OP", help="this operator alone; the file is not written")
+    parser.add_argument("--only", metavar="OP", help="this operator alone; the file is not written, unless --keep")
+    parser.add_argument("--keep", action="store_true", help="with --only: write this operator's rows into the file")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     options = parser.parse_args()
     probes = [p for family in FAMILIES for p in family() if options.only in (None, p.node.op)]
@@ -98,7 +100,11 @@ def main() -> int:
             differences += len(changed)
             print(f"{op:18} {key:16} " + " ".join(f"{r}: {new.get(key, ''):8}" for r, (new, _) in rows.items()), *changed)
     print(f"{len(probes)} probes" + (f", {differences} differences" if options.check else ""))
-    if not options.check and not options.only:
+    if options.only and options.keep:
+        for runtime, table in found.items():
+            known[runtime]["ops"] |= table["ops"]
+        found = known
+    if not options.check and (options.keep or not options.only):
         TABLE.write_text(json.dumps(found, indent=1) + "\n")
     return 1 if differences else 0
 

@@ -58,20 +58,23 @@ def real_channels(x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: i
 
 
 def real_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point: Tensor | None, *_: Any) -> Tensor:
-    """torchao's: a scale for each row, for each group of a row, or one for all."""
-    rows = x.reshape(-1, block[-1]) if list(block[:-1]) == [1] * (x.dim() - 1) else x
+    """torchao's: a scale for each channel, for each group of a row, or one for all."""
     if scale.numel() == 1:
         return real(x, scale, 0 if zero_point is None else zero_point)
-    zeros = None if zero_point is None else zero_point.flatten()
-    return real_channels(rows, scale.flatten(), zeros).reshape(x.shape)
+    channels = x if _channels(x, block) else x.reshape(-1, block[-1])
+    return real_channels(channels, scale.flatten(), None if zero_point is None else zero_point.flatten()).reshape(x.shape)
+
+
+def _channels(x: Tensor, block: Sequence[int]) -> bool:
+    return tuple(block) == (1, *x.shape[1:])
 
 
 def has_formula(op: str, args: Mapping[str, Any], computed: bool) -> bool:
     """Whether ``FORMULAS`` says what a call computes, whose operands are ``computed`` from an input or are constants."""
     if op != "torchao::dequantize_affine":
         return op in FORMULAS
-    x, zero_point = args["input"], args["zero_point"]
-    rows = list(args["block_size"][:-1]) == [1] * (x.dim() - 1)
+    x, block, zero_point = args["input"], args["block_size"], args["zero_point"]
+    rows = _channels(x, block) or list(block[:-1]) == [1] * (x.dim() - 1)
     plain = x.dtype is torch.int8 and args["output_dtype"] in FLOAT32 and (zero_point is None or not zero_point.is_floating_point())
     return not computed and plain and (rows or args["scale"].numel() == 1)
 

@@ -296,6 +296,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = self.deterministic(op, bound, run) if torch.Tag.nondeterministic_seeded in func.tags else run()
         outs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
         self.aliases.add(op, bound, outs, tensors)
+        if op == "torchao::dequantize_affine" and not computed:
+            where, blocks = self.provenance.here(op, bound), "x".join(map(str, bound["block_size"]))
+            message = f"weights with a scale for blocks of {blocks}, which no file holds: they are float32 constants ({where})"
+            self.findings.append(Finding("warning", "float-weights", where.module or "<top>", message))
         if op not in METADATA and computed:
             self.keep(func, op, bound, result, outs)
         elif op == "aten::dequantize.self" or (op in RESHAPES and id(bound["self"]) in self.stored):

@@ -1,16 +1,19 @@
-"""Linear layers that torchao's ``quantize_`` made: weights of 8 and of 4 bits, activations left alone or rounded row by row."""
+"""Layers that torchao's ``quantize_`` made: weights of 8 and of 4 bits, activations left alone or rounded row by row."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
+from torch.ao.quantization import PerChannelMinMaxObserver
 
-from .dynamic import FLOATS, each
-from .making import Case, Made, Seq, Shape, inputs, seeded
+from .dynamic import FLOATS, bias, each
+from .making import WEIGHTED, Call, Case, Made, Seq, Shape, eager, inputs, seeded
 
 
 def quantized(body: nn.Module, x: Shape, config: Callable[[Any], Any]) -> Made:
@@ -27,6 +30,19 @@ def quantized(body: nn.Module, x: Shape, config: Callable[[Any], Any]) -> Made:
 def of(config: str, **options: Any) -> Callable[[Any], Any]:
     """The config of that name; an option that is a function gets the module."""
     return lambda ao: getattr(ao, config)(**{key: made(ao) if callable(made) else made for key, made in options.items()})
+
+
+def convolution() -> Made:
+    """A model that dequantizes a weight of 4 bits itself."""
+    integers = torch.from_numpy(np.random.default_rng(3).integers(-8, 8, (5, 3, 3, 3)).astype(np.int8))
+    weight = torch._make_per_channel_quantized_tensor(integers, torch.linspace(0.02, 0.05, 5), torch.zeros(5, dtype=torch.int64), 0)
+    return Call(lambda x: nn.functional.conv2d(x, weight.dequantize(), bias(5))).eval(), inputs([(2, 3, 9, 11)])
+
+
+def integers(depth: int) -> Made:
+    """On activations of 8 bits."""
+    narrow = PerChannelMinMaxObserver.with_args(dtype=torch.qint8, qscheme=torch.per_channel_symmetric, quant_min=-8, quant_max=7)
+    return eager(nn.Linear(depth, 5), (30, depth), weight=narrow)
 
 
 def layer(config: Callable[[Any], Any], x: Shape = (9, 17), units: int = 5, *, biased: bool = True) -> Made:
@@ -52,6 +68,7 @@ def affine(ao: Any) -> Any:
 STORED, ROUNDED, FOUR, FOUR_ROUNDED = (
     "Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig", "IntxWeightOnlyConfig", "Int8DynamicActivationIntxWeightConfig",
 )  # fmt: skip
+COARSE = replace(WEIGHTED, share=0.95, reason=f"{WEIGHTED.reason}: of 4 bits, weights have long steps, and so has the bias")
 BITS = {"weight_dtype": torch.int4}
 
 CASES = [
@@ -68,6 +85,9 @@ CASES = [
     Case("torchao.four_affine", lambda: layer(of(FOUR, granularity=row, mapping_type=affine, **BITS)), FLOATS),
     Case("torchao.four_groups", lambda: layer(of(FOUR, granularity=group, **BITS), (9, 24)), FLOATS),
     Case("torchao.four_affine_groups", lambda: layer(of(FOUR, granularity=group, mapping_type=affine, **BITS), (9, 24)), FLOATS),
+    Case("torchao.four_conv2d", convolution, FLOATS),
+    Case("torchao.four_integers", lambda: integers(18), COARSE),
+    Case("torchao.four_integers_odd", lambda: integers(17), COARSE),
     *each("torchao.four_rounded", lambda: layer(of(FOUR_ROUNDED, weight_granularity=row, **BITS), (2, 3, 18))),
     *each("torchao.four_rounded_groups", lambda: layer(of(FOUR_ROUNDED, weight_granularity=group, **BITS), (9, 24))),
 ]  # fmt: skip

@@ -29,6 +29,7 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 @dataclass(frozen=True)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
+    ``last_rules``: for when ``rules`` have settled, because they look into the constants;
     ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
     operator has read it, and the next ones overwrite it."""
 
@@ -39,6 +40,7 @@ class Target:
     eight_bit: DType
     table: Mapping[str, Mapping[str, str]]
     rules: Sequence[Rule] = ()
+    last_rules: Sequence[Rule] = ()
     max_rank: int = 99
     frees_outputs: bool = False
 
@@ -89,7 +91,8 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
 
 def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
     """The graph in the target's convention, with all that its rules can do, whether or not the runtime executes it then."""
-    return share(rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired))
+    settled = rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
+    return share(rewrite(settled, target.last_rules, fired))
 
 
 def with_outputs_apart(graph: Graph) -> Graph:

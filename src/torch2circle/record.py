@@ -7,6 +7,7 @@ and what depends on no input is a constant and leaves no call behind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -49,6 +50,9 @@ RESHAPES = {"aten::reshape", "aten::view"}
 # For operators whose result has the shape of one argument's values: that argument.
 SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
 PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
+# Layers whose weight the file may hold in another type than PyTorch computes in.
+WEIGHTED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
+WEIGHTS = ("stored", "float16")
 STATELESS = "state cannot live in the file: return it instead"
 
 
@@ -105,6 +109,11 @@ class Recording:
                 wanted.update(leaf.index for leaf in pytree.tree_leaves(dict(call.args)) if isinstance(leaf, Ref))
         return kept[::-1], wanted
 
+    def value_of(self, out: Ref | Tensor) -> Tensor:
+        """The numbers of an output."""
+        value = self.tensors[out.index] if isinstance(out, Ref) else out
+        return value.dequantize() if value.is_quantized else value
+
     def name_of(self, tensor: Tensor) -> str | None:
         """The state_dict name of a parameter or buffer of the model."""
         return self.names.get(id(tensor))
@@ -130,6 +139,7 @@ def record(
     names: Sequence[str] = (),
     specialize: bool = False,
     whole: Container[str] | None = None,
+    weights: str = "stored",
 ) -> Recording:
     """Record one call of ``run`` on the example inputs; neither the model nor the inputs are changed.
 
@@ -141,6 +151,7 @@ def record(
         specialize: let a value that is read from an input on the host become a constant, which is otherwise refused.
         whole: operators to record as they are. Another one that PyTorch can decompose is recorded as what it is made of;
             None records all of them whole.
+        weights: ``"float16"`` computes linear layers and convolutions on float32 weights rounded to that type.
 
     Raises:
         RecordError: train mode, unconverted observers, a branch on data, state that is written, or an error of the model itself.
@@ -148,7 +159,7 @@ def record(
     module = run if isinstance(run, nn.Module) else None
     if module is not None:
         refuse_unfinished(module)
-    recorder = _Recorder(module, specialize, whole)
+    recorder = _Recorder(module, specialize, whole, weights)
     recorder.findings += [] if module is None else padded_encoders(module)
     leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs or {})))
     # a copy of each input: a model that writes into its input must not write into the caller's tensor
@@ -210,9 +221,10 @@ def refuse_unfinished(module: nn.Module) -> None:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, module: nn.Module | None, specialize: bool, whole: Container[str] | None) -> None:
+    def __init__(self, module: nn.Module | None, specialize: bool, whole: Container[str] | None, weights: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.specialize, self.whole = specialize, whole
+        self.specialize, self.whole, self.weights = specialize, whole, weights
+        self.halves: dict[int, Tensor] = {}  # id of a float32 weight -> its numbers rounded to float16
         self.provenance = Provenance(module)
         self.state = {storage_of(tensor): name for name, tensor in self.provenance.state.items()}
         self.tensors: list[Tensor] = []
@@ -277,7 +289,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # -- the dispatcher's calls
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        op, bound, run = _full_name(func), _bind(func, args, kwargs or {}), partial(self.run, func, args, kwargs or {})
+        op, bound = _full_name(func), _bind(func, args, kwargs or {})
+        if self.weights == "float16" and WEIGHTED.match(op) and self.is_wide(bound.get("weight")):
+            bound["weight"] = self.rounded(bound["weight"], op, bound)
+            args, kwargs = (), bound
+        run = partial(self.run, func, args, kwargs or {})
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
@@ -325,6 +341,25 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return UNFUSED[op]
         table = {} if quantized else _core_decompositions()
         return table[func] if func in table else None  # noqa: SIM401  # its get() looks elsewhere
+
+    def is_wide(self, weight: Any) -> bool:
+        """Whether it is a float32 constant, and no integers stand behind it."""
+        constant = isinstance(weight, Tensor) and weight.dtype is torch.float32 and id(weight) not in self.number
+        return constant and id(weight) not in self.stored
+
+    def rounded(self, weight: Tensor, op: str, bound: Mapping[str, Any]) -> Tensor:
+        """The numbers of ``weight`` in float16, as float32; itself where one is too large for that."""
+        if id(weight) not in self.halves:
+            half = weight.half()
+            where = self.provenance.here(op, bound)
+            if not half.isfinite().all():
+                message = f"a weight is too large for float16, and the layer keeps float32: {float(weight.abs().max()):g} ({where})"
+                self.findings.append(Finding("warning", "float16-range", where.module or "<top>", message))
+                return weight
+            self.halves[id(weight)] = made = half.float()
+            self.stored[id(made)] = half
+            self.alive += [weight, made]
+        return self.halves[id(weight)]
 
     def compare(self, off: str, op: str, bound: Mapping[str, Any]) -> None:
         if off:

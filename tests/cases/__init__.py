@@ -12,6 +12,7 @@ from . import (
     edges,
     embedding,
     examples,
+    halves,
     indexing,
     inplace,
     linear,
@@ -59,6 +60,7 @@ FAMILIES = {
     "dynamic": dynamic.CASES,
     "reference": reference.CASES,
     "torchao": torchao.CASES,
+    "halves": halves.CASES,
     "edges": edges.CASES,
     "examples": examples.CASES,
 }

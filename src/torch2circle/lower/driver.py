@@ -17,15 +17,15 @@ from ..errors import Bug, UnsupportedOps, UnsupportedUse
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
 from ..quant import type_of
-from ..record import Call, Recording, Ref
+from ..record import WEIGHTED, Call, Recording, Ref
 from ..spec import OPS
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 from .rejoin import rejoined
 from .vocabulary import reason
 
-# Operators whose weight may be given as it is stored, dequantized by the file.
-TAKES_STORED = re.compile(r"(aten::(linear|conv\dd|conv_transpose\dd|_?convolution)|torch2circle::linear_by_row)\b")
+# Operators whose weight may be given as it is stored, dequantized by the file; and those where groups of a row have scales.
+TAKES_STORED = re.compile(rf"({WEIGHTED.pattern}|torch2circle::linear_by_row\b)")
 TAKES_GROUPS = re.compile(r"(aten::linear|torch2circle::linear_by_row)\b")
 
 

@@ -56,6 +56,11 @@ class Target:
         cells, key = self.table.get(node.op, {}), scheme(node)
         return cells.get(f"{key}+rank{rank}", cells.get(key, "unknown"))
 
+    @property
+    def reads_halves(self) -> bool:
+        """Whether the runtime reads constants of float16."""
+        return self.table.get("DEQUANTIZE", {}).get("f16->f32") in RIGHT
+
     def runs(self, node: Node) -> bool:
         """Whether the runtime gives the right result for this operator with these types."""
         return self.verdict(node) in RIGHT

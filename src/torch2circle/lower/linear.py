@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from ..ir import Array, DType, Quant, Type, Value
 from ..quant import Weights, array_of, constant_of
 from .context import Context, reshaped
-from .formula import result, scaled
+from .formula import part, result, scaled
 from .registry import Order, lowers
 from .weighted import Documented, result_type, weight_and_bias
 
@@ -124,10 +125,15 @@ def connected(c: Context, x: Value, weights: Weights, act: str = "NONE", behind:
 
 
 def _in_groups(c: Context, weights: Weights, depth: int) -> tuple[Value, Value]:
-    """A float weight of rows of ``depth``, of which DEQUANTIZE reads every group that has a scale as a row of its own."""
-    units = weights.type.size // depth
-    integers = Value(weights.type, c.builder.name(f"{c.stem}.weight"), data=constant_of(weights.load))
-    real = c.emit_as(Type(weights.type.shape, DType.FLOAT32), "DEQUANTIZE", integers)
+    """A float weight of rows of ``depth``, computed of integers: each group that has a scale is a row of ``weights``."""
+    quant, units = weights.type.quant, weights.type.size // depth
+    assert quant is not None
+    plain = replace(weights.type, quant=Quant.per_tensor(1, 0))
+    integers = Value(plain, c.builder.name(f"{c.stem}.weight"), data=constant_of(weights.load))
+    real = part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32)
+    if quant.zero_point.any():
+        real = part(c, "SUB", real, c.const(quant.zero_point.astype(np.float32)[:, None], "zero_points"))
+    real = part(c, "MUL", real, c.const(quant.scale[:, None], "scales"))
     bias = np.zeros(units, np.float32) if weights.bias is None else array_of(weights.bias)
     return reshaped(c, real, (units, depth)), c.const(bias, f"{c.stem}.bias")
 

@@ -74,9 +74,6 @@ def transpose_integers(node: Node, inner: Node) -> Replacement:
 
 @rule("RESHAPE", "DEQUANTIZE", why="the integers' scale is then known at the end, and reshapes of integers merge")
 def reshape_integers(node: Node, inner: Node) -> Replacement:
-    quant = operand(inner).type.quant
-    if quant is not None and quant.axis is not None:
-        return None
     return emit("DEQUANTIZE", node.out.type, reshape(operand(inner), node.out.type.shape, node), like=node)
 
 

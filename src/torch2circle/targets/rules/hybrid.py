@@ -51,23 +51,7 @@ def stored_weights(runs: Callable[[Node], bool], slow: Container[str] = ()) -> l
             return _finished(node, chosen)
         return None if hybrid else _finished(node, Form(stored))  # what rewrites weights wants a constant, and comes next
 
-    def in_groups(node: Node, inner: Node) -> Replacement:
-        stored = operand(inner)
-        if stored.data is None or runs(inner):
-            return None
-        form = next(form for form in float_forms(inner, stored) if form.weight.data is not None or form.scales is not None)
-        if form.scales is None:
-            assert form.weight.data is not None
-            data = form.weight.data.map(lambda numbers: numbers.reshape(node.out.type.shape))
-            return replace(form.weight, type=node.out.type, data=data)
-        scales = _constant(inner, "scales", form.scales[:, None])
-        real = emit("MUL", inner.out.type, form.weight, scales, like=inner, fused_activation_function="NONE")
-        return node.rebuilt(inputs=(real, *node.inputs[1:]), outputs=(replace(node.out, origin=None),)).out
-
-    return [
-        *(rule(op, why="the runtime does not execute, or only slowly, weights stored like this")(fitting) for op in OPERATORS),
-        rule("RESHAPE", "DEQUANTIZE", why="the runtime's DEQUANTIZE takes the first scale for all rows")(in_groups),
-    ]
+    return [rule(op, why="the runtime does not execute, or only slowly, weights stored like this")(fitting) for op in OPERATORS]
 
 
 def stored_weight(node: Node) -> Value | None:

@@ -461,7 +461,7 @@ CONTRADICTIONS = {
     "writes x, which is": packed([STEP | {"outputs": [0]}], [{}]),
     "no subgraph": packed([], [], subgraphs=[]),
     "impossible shape": packed([STEP], [{}], [{"shape": [-1], "name": "x"}, {"name": "y"}]),
-    "x is INT4": packed([STEP], [{}], [{"type": "INT4", "name": "x"}, {"name": "y"}]),
+    "x is FLOAT64": packed([STEP], [{}], [{"type": "FLOAT64", "name": "x"}, {"name": "y"}]),
     "x is sparse": packed([STEP], [{}], [{"sparsity": {}, "name": "x"}, {"name": "y"}]),
     "zero points as scales": packed([STEP], [{}], [{"name": "x", "quantization": {"scale": [1.0]}}, {"name": "y"}]),
     "2 scales for dimension 0": packed(

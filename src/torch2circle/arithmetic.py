@@ -98,6 +98,21 @@ def along_axis(quant: Quant, rank: int) -> tuple[Array, Array]:
     return quant.scale.astype(np.float64).reshape(shape), quant.zero_point.astype(np.float64).reshape(shape)
 
 
+def in_nibbles(q: Array) -> Array:
+    """Integers from -8 to 7, two a byte, the first in its lower half."""
+    flat = q.reshape(-1).view(np.uint8) & 0x0F
+    low, high = flat[::2], np.append(flat[1::2], np.zeros(len(flat) % 2, np.uint8))
+    result: Array = low | high << 4
+    return result
+
+
+def of_nibbles(data: Array, count: int) -> Array:
+    """The ``count`` integers of ``in_nibbles``, as int8."""
+    flat = np.stack([data << 4, data & 0xF0], -1).reshape(-1)[:count]
+    result: Array = flat.view(np.int8) >> 4
+    return result
+
+
 def moved_by_128(q: Array, dtype: DType) -> Array:
     """int8 as uint8, 128 larger, or the other way round: both flip the top bit."""
     result: Array = q.view(dtype.numpy) ^ np.array(0x80, np.uint8).view(dtype.numpy)

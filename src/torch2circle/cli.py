@@ -85,6 +85,8 @@ def _loading(command: F) -> F:
         click.option("--bias-overflow", type=click.Choice(["raise", "error"]), default="raise", show_default=True, help=raised),
         click.option("--dynamic", type=click.Choice(["hybrid", "dequantize", "exact"]), default="hybrid", show_default=True, help="Layers "
                      "with activations quantized at run time: the runtime's kernels, float on int8 weights, or PyTorch's own rounding."),
+        click.option("--weights", type=click.Choice(["stored", "float16"]), default="stored", show_default=True, help="Weights as the "
+                     "model has them, or those of linear layers and convolutions in float16 (LiteRT)."),
         click.option("--recurrent", type=click.Choice(["fused", "unrolled"]), default="fused", show_default=True, help="Sequence "
                      "operators where the runtime has right ones, or every time step on its own."),
     ]  # fmt: skip

@@ -20,10 +20,11 @@ Array = npt.NDArray[Any]
 
 
 class DType(Enum):
-    """Element types, named as in the file schema (``TensorType``)."""
+    """Element types, named as in the file schema (``TensorType``). INT4 is int8 here, and two elements a byte in the file."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
+    INT4 = "int4"
     INT8 = "int8"
     UINT8 = "uint8"
     INT16 = "int16"
@@ -33,7 +34,7 @@ class DType(Enum):
 
     @property
     def numpy(self) -> np.dtype[Any]:
-        return np.dtype(self.value)
+        return np.dtype("int8" if self is DType.INT4 else self.value)
 
     @property
     def is_float(self) -> bool:
@@ -97,7 +98,8 @@ class Type:
 
     @property
     def nbytes(self) -> int:
-        return self.size * self.dtype.numpy.itemsize
+        """In the file."""
+        return (self.size + 1) // 2 if self.dtype is DType.INT4 else self.size * self.dtype.numpy.itemsize
 
     def permute(self, perm: Sequence[int]) -> Type:
         """Dimension ``perm[i]`` becomes dimension ``i``; the per-channel axis moves along. The only way to move dimensions."""

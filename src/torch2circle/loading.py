@@ -42,6 +42,7 @@ Methods = Mapping[str, Sequence[Any]]
 
 FACTORY_HINT = "pass package.module:factory (or file.py:factory) as the model, and the weights with --state state.pt"
 _SAVE_HINT = "save the model with torch.save(model, path), torch.jit.save or torch.export.save"
+_TORCHAO_HINT = "pip install torchao"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # how torch.save began before PyTorch 1.6
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")}
 
@@ -230,6 +231,7 @@ def _from_torchscript(path: Path, archive: zipfile.ZipFile, trust: bool) -> Mode
 
 
 def _from_export(path: Path, archive: zipfile.ZipFile, trust: bool) -> Model:
+    _import_torchao_for(path, archive)
     findings = [] if trust else safety.suspicious_in_pt2(archive)
     if findings:
         shown = ", ".join(findings[:5])
@@ -240,6 +242,16 @@ def _from_export(path: Path, archive: zipfile.ZipFile, trust: bool) -> Model:
     except Exception as error:
         message = f"the exported program cannot be read by PyTorch {torch.__version__}: {path}: {_first_line(error)}"
         raise LoadError(message, hint="it is bound to its PyTorch version: export it again with this one") from error
+
+
+def _import_torchao_for(path: Path, archive: zipfile.ZipFile) -> None:
+    """torchao's operators and tensors are known to PyTorch only when it is imported."""
+    programs = (archive.read(member) for member in archive.namelist() if member.endswith(".json") and "weights" not in member)
+    if any(b"torchao" in program for program in programs):
+        try:
+            importlib.import_module("torchao.quantization")
+        except ImportError as error:
+            raise LoadError(f"the exported program was quantized by torchao, which is not installed: {path}", hint=_TORCHAO_HINT) from error
 
 
 def _from_legacy(path: Path, trust: bool) -> Model:

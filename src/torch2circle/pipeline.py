@@ -7,21 +7,23 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from . import __version__, spec
 from .boundary import with_integer_io
-from .errors import Bug, UnsupportedUse, WriteError
+from .errors import Bug, TargetError, UnsupportedUse, WriteError
 from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import Runnable, program
 from .lower import CHOICES, LOWERINGS, Options, is_operator, lower
 from .optimize import optimize
-from .record import Recording, record
+from .record import WEIGHTS, Recording, record
 from .targets import Target, islands, legalize, target_for
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def export(
     dynamic: str = "hybrid",
     recurrent: str = "fused",
     custom_ops: Sequence[str] | Mapping[str, str] = (),
+    weights: str = "stored",
     specialize: bool = False,
     progress: Progress | None = None,
 ) -> ExportedModel:
@@ -59,6 +62,8 @@ def export(
         recurrent: ``"fused"`` sequence operators where the runtime has right ones, or every time step ``"unrolled"``.
         custom_ops: PyTorch's operators, like ``"mylib::op"``, that are written as custom operators of the same name, or a mapping to
             other names: the application brings their kernels, and nothing here can verify them.
+        weights: ``"stored"`` as the model has them, or ``"float16"``: float32 weights of linear layers and convolutions are rounded to
+            that type. What they compute then is what ``verify`` compares with; a note says how far it is from the float32 model.
         specialize: fix values that the model reads from its inputs to those of the example.
         progress: called with the name of each stage as it begins.
 
@@ -73,9 +78,10 @@ def export(
         ValueError: an option is none of those above.
     """
     chosen: dict[str, Any] = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
-    for name, value in chosen.items():
-        if value not in CHOICES[name]:
-            raise ValueError(f"{name} must be one of {CHOICES[name]}: {value!r}")
+    choices = {**CHOICES, "weights": WEIGHTS}
+    for name, value in {**chosen, "weights": weights}.items():
+        if value not in choices[name]:
+            raise ValueError(f"{name} must be one of {choices[name]}: {value!r}")
     names = [custom_ops] if isinstance(custom_ops, str) else custom_ops
     custom = dict(names) if isinstance(names, Mapping) else {op: op for op in names}
     if unknown := [op for op in custom if not is_operator(op)]:
@@ -83,13 +89,16 @@ def export(
     tell = progress or (lambda stage: None)
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
-    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole={*LOWERINGS, *custom})
+    whole = {*LOWERINGS, *custom}
+    run = partial(record, loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole=whole)
+    recording = run(weights=weights)
     tell("lower")
     lowered = lower(recording, Options(**chosen, custom_ops=custom))
     graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
     _must_be_well_formed(graph)
-    findings = (*recording.findings, *_uncalled(custom, recording), *lowered.findings, *_doubtful_scales(graph))
-    return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps)
+    rounded = [] if weights == "stored" else [_cost_of_rounding(recording, run())]
+    findings = (*recording.findings, *_uncalled(custom, recording), *rounded, *lowered.findings, *_doubtful_scales(graph))
+    return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps, weights)
 
 
 @dataclass(frozen=True)
@@ -106,15 +115,19 @@ class ExportedModel:
     findings: tuple[Finding, ...] = ()
     corrected: Mapping[int, Array] = field(default_factory=dict)
     steps: Mapping[int, float] = field(default_factory=dict)
+    weights: str = "stored"
     _legal: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: str | Target) -> Graph:
         """The graph as it is written for ``target``.
 
         Raises:
-            TargetError: no such target, or naming every operator that it cannot run.
+            TargetError: no such target, one that reads no float16 where ``weights`` is that, or naming every operator that it cannot run.
         """
         target = target_for(None, target) if isinstance(target, str) else target
+        if self.weights == "float16" and not target.reads_halves:
+            hint = "leave that out: the weights would be rounded, and the file no smaller"
+            raise TargetError(f"weights=\"float16\" (--weights float16) is not for target {target.name}, which reads no float16", hint=hint)
         if target.name not in self._legal:
             graph = legalize(self.graph, target)
             _must_be_well_formed(graph)
@@ -235,6 +248,17 @@ def _uncalled(custom: Mapping[str, str], recording: Recording) -> list[Finding]:
     """Custom operators that the model does not call by this name, be it for another overload."""
     called = {call.op for call in recording.calls}
     return [Finding("note", "custom-operator-unused", op, "the model does not call this operator") for op in custom if op not in called]
+
+
+def _cost_of_rounding(rounded: Recording, plain: Recording) -> Finding:
+    """How far the outputs are from those of the model whose weights were not rounded."""
+    layers = sum(stored.dtype is torch.float16 for stored in rounded.stored.values())
+    pairs = zip(rounded.outputs, plain.outputs, strict=True)
+    reals = [(rounded.value_of(one).double(), plain.value_of(other).double()) for one, other in pairs]
+    noise, signal = sum(float((a - b).square().sum()) for a, b in reals), sum(float(b.square().sum()) for _, b in reals)
+    near = f"{10 * np.log10(signal / noise):.1f} dB (SQNR) from the model's" if noise else "what they were"
+    message = f"{layers} weights of linear layers and convolutions are rounded to float16: on this example the outputs are {near}"
+    return Finding("note" if layers else "warning", "float16", "<top>", message)
 
 
 def _doubtful_scales(graph: Graph) -> list[Finding]:

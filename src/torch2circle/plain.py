@@ -19,6 +19,7 @@ from .errors import UnsupportedUse
 Number = float | Tensor
 FLOAT_NOISE = 2.0**-14
 """Of the largest result: what sums of float32 products differ by if they are added in another order."""
+FLOAT32 = (torch.float32, 6)  # as a default value in a schema it is a number
 QUANTIZED = {torch.uint8: torch.quint8, torch.int8: torch.qint8}
 ACTIVATIONS: Mapping[str, Callable[[Tensor, Sequence[Any], str], Tensor]] = {
     "none": lambda x, _, __: x,
@@ -54,6 +55,28 @@ def real(x: Tensor, scale: Number, zero_point: Number) -> Tensor:
 def real_channels(x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int = 0, *_: Any) -> Tensor:
     zeros = torch.zeros(len(scales), dtype=torch.int64) if zero_points is None else zero_points.long()
     return torch.dequantize(torch._make_per_channel_quantized_tensor(x, scales, zeros, axis))
+
+
+def real_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point: Tensor | None, *_: Any) -> Tensor:
+    """torchao's: a scale for each channel, for each group of a row, or one for all."""
+    if scale.numel() == 1:
+        return real(x, scale, 0 if zero_point is None else zero_point)
+    channels = x if _channels(x, block) else x.reshape(-1, block[-1])
+    return real_channels(channels, scale.flatten(), None if zero_point is None else zero_point.flatten()).reshape(x.shape)
+
+
+def _channels(x: Tensor, block: Sequence[int]) -> bool:
+    return tuple(block) == (1, *x.shape[1:])
+
+
+def has_formula(op: str, args: Mapping[str, Any], computed: bool) -> bool:
+    """Whether ``FORMULAS`` says what a call computes, whose operands are ``computed`` from an input or are constants."""
+    if op != "torchao::dequantize_affine":
+        return op in FORMULAS
+    x, block, zero_point = args["input"], args["block_size"], args["zero_point"]
+    rows = _channels(x, block) or list(block[:-1]) == [1] * (x.dim() - 1)
+    plain = x.dtype is torch.int8 and args["output_dtype"] in FLOAT32 and (zero_point is None or not zero_point.is_floating_point())
+    return not computed and plain and (rows or args["scale"].numel() == 1)
 
 
 def rounded(x: Tensor, scale: Number, zero_point: Number, dtype: torch.dtype | None) -> Tensor:
@@ -141,6 +164,7 @@ FORMULAS: Mapping[str, Callable[..., Tensor]] = {
     **dict.fromkeys((f"quantized_decomposed::quantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), quantize),
     **dict.fromkeys((f"quantized_decomposed::dequantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), dequantize),
     "quantized_decomposed::dequantize_per_channel": real_channels,
+    "torchao::dequantize_affine": real_blocks,
     **dict.fromkeys(
         (
             "onednn::qconv_pointwise", "onednn::qconv_pointwise.tensor", "onednn::qconv1d_pointwise", "onednn::qconv2d_pointwise",

@@ -26,6 +26,7 @@ from .quant import array_of
 
 _OWN = str(Path(__file__).parent) + os.sep
 _TORCH = str(Path(torch.__file__).parent) + os.sep
+_TORCHAO = str(Path(torch.__file__).parents[1] / "torchao") + os.sep
 _GENERATED = "<eval_with_key>"
 
 Frames = Iterable[tuple[FrameType, int]]
@@ -160,7 +161,7 @@ def _source_lines(trace: str) -> list[tuple[str, int]]:
 
 
 def _is_users(file: str) -> bool:
-    return not file.startswith((_OWN, _TORCH, "<"))
+    return not file.startswith((_OWN, _TORCH, _TORCHAO, "<"))
 
 
 def _short(file: str) -> str:

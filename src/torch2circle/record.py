@@ -7,6 +7,7 @@ and what depends on no input is a constant and leaves no call behind.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
@@ -21,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, operator_of, storage_of, write_back
-from .plain import FORMULAS, deviation
+from .plain import FORMULAS, deviation, has_formula
 from .provenance import Provenance
 from .trees import Path, has_names, hides_tensors, leaves, replaced
 from .unfused import UNFUSED, padded_encoders, without_fast_path
@@ -54,6 +55,18 @@ STATISTICS = {"num_batches_tracked", "running_mean", "running_var"}
 STATELESS = "state cannot live in the file: take it as an argument and return it instead (docs/signatures.md)"
 FUNCTIONAL = "use the form that returns a new tensor"
 ONTO_ITSELF = "copy a clone of it"
+# Composite, but they say more whole: see lower/rejoin.py.
+OF_ROWS = {f"torchao::{name}_affine" for name in ("choose_qparams", "quantize", "dequantize")}
+# Tensors of torchao whose arithmetic is known; and what makes them.
+READABLE = {"Int8Tensor", "IntxUnpackedToInt8Tensor"}
+QUANTIZE_WITH = (
+    "quantize_ with Int8WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig, IntxWeightOnlyConfig or "
+    "Int8DynamicActivationIntxWeightConfig"
+)
+RESHAPES = {"aten::reshape", "aten::view"}
+# Layers whose weight the file may hold in another type than PyTorch computes in.
+WEIGHTED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
+WEIGHTS = ("stored", "float16")
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ class Recording:
     tensors: Sequence[Tensor]
     names: Mapping[int, str] = field(default_factory=dict)
     stored: Mapping[int, Tensor] = field(default_factory=dict)
+    turned: Mapping[int, Tensor] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     def needed(self) -> list[Call]:
@@ -108,12 +122,17 @@ class Recording:
                 wanted.update(leaf.index for leaf in pytree.tree_leaves(dict(call.args)) if isinstance(leaf, Ref))
         return kept[::-1], wanted
 
+    def value_of(self, out: Ref | Tensor) -> Tensor:
+        """The numbers of an output."""
+        value = self.tensors[out.index] if isinstance(out, Ref) else out
+        return value.dequantize() if value.is_quantized else value
+
     def name_of(self, tensor: Tensor) -> str | None:
         """The state_dict name of a parameter or buffer of the model."""
         return self.names.get(id(tensor))
 
     def stored_as(self, tensor: Tensor) -> Tensor:
-        """The quantized or float16 constant that a float constant was dequantized from; else the constant itself."""
+        """The quantized or float16 constant that a float constant was dequantized from, and perhaps reshaped; else the constant itself."""
         return self.stored.get(id(tensor), tensor)
 
     def __str__(self) -> str:
@@ -133,6 +152,7 @@ def record(
     names: Sequence[str] = (),
     specialize: bool = False,
     whole: Container[str] | None = None,
+    weights: str = "stored",
 ) -> Recording:
     """Record one call of ``run`` on the example inputs; neither the model nor the inputs are changed.
 
@@ -144,6 +164,7 @@ def record(
         specialize: let a value that is read from an input on the host become a constant, which is otherwise refused.
         whole: operators to record as they are. Another one that PyTorch can decompose is recorded as what it is made of;
             None records all of them whole.
+        weights: ``"float16"`` computes linear layers and convolutions on float32 weights rounded to that type.
 
     Raises:
         RecordError: train mode, unconverted observers, a branch on data, state that is written, or an error of the model itself.
@@ -151,7 +172,7 @@ def record(
     module = owner_of(run)
     if module is not None:
         refuse_unfinished(module)
-    recorder = _Recorder(module, specialize, whole)
+    recorder = _Recorder(module, specialize, whole, weights)
     recorder.findings += [] if module is None else padded_encoders(module)
     args, kwargs = tuple(args), dict(kwargs or {})
     names = names if len(names) == len(args) + len(kwargs) else [*(f"input_{i}" for i in range(len(args))), *kwargs]
@@ -189,6 +210,7 @@ def record(
         tensors=recorder.tensors,
         names=recorder.provenance.names,
         stored=recorder.stored,
+        turned=recorder.turned,
         findings=tuple(recorder.findings),
     )
 
@@ -200,7 +222,7 @@ def owner_of(run: Callable[..., Any]) -> nn.Module | None:
 
 
 def refuse_unfinished(module: nn.Module) -> None:
-    """Refuse a model that still trains or still observes.
+    """Refuse a model that still trains or still observes, or has weights of a kind that no file holds.
 
     Raises:
         RecordError: naming the module.
@@ -218,12 +240,18 @@ def refuse_unfinished(module: nn.Module) -> None:
         if part.training and matters and not isinstance(part, fx.GraphModule):
             message = f"the model is in train mode: {name or '<top>'} ({type(part).__name__})"
             raise RecordError(message, where=Where(module=name), hint="call model.eval() first")
+    for name, weight in module.named_parameters():
+        kind = type(weight)
+        if kind.__module__.startswith("torchao.") and kind.__name__ not in READABLE:
+            message = f"weights of a kind that no file holds: {name} ({kind.__name__})"
+            raise RecordError(message, where=Where(module=name.rpartition(".")[0]), hint=QUANTIZE_WITH)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, module: nn.Module | None, specialize: bool, whole: Container[str] | None) -> None:
+    def __init__(self, module: nn.Module | None, specialize: bool, whole: Container[str] | None, weights: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.specialize, self.whole = specialize, whole
+        self.specialize, self.whole, self.weights = specialize, whole, weights
+        self.halves: dict[int, Tensor] = {}  # id of a float32 weight -> its numbers rounded to float16
         self.provenance = Provenance(module)
         self.state = {storage_of(tensor): name for name, tensor in self.provenance.state.items()}
         self.tensors: list[Tensor] = []
@@ -236,6 +264,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.alive: list[Tensor] = []  # id() identifies a tensor only as long as it lives
         self.living: dict[int, list[int]] = {}  # storage -> numbers whose tensors still lie in it
         self.stored: dict[int, Tensor] = {}  # id of a dequantized constant -> what it was dequantized from
+        self.turned: dict[int, Tensor] = {}  # id of a transposed one -> the dequantized constant
         self.constants: dict[int, list[int]] = {}  # storage -> calls with a constant that lies in it
 
     # -- numbers
@@ -287,11 +316,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     # -- the dispatcher's calls
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
-        op, bound, run = full_name(func), _bind(func, args, kwargs or {}), partial(self.run, func, args, kwargs or {})
+        op, bound = full_name(func), _bind(func, args, kwargs or {})
+        if self.weights == "float16" and WEIGHTED.match(op) and self.is_wide(bound.get("weight")):
+            bound["weight"] = self.rounded(bound["weight"], op, bound)
+            args, kwargs = (), bound
+        run = partial(self.run, func, args, kwargs or {})
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
-        if op in FORMULAS:
+        computed = any(id(t) in self.number for t in tensors)
+        if has_formula(op, bound, computed):
             with self:
                 made = FORMULAS[op](*bound.values())
             self.compare(deviation(made, func, args, kwargs or {}), op, bound)
@@ -299,16 +333,23 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written and op != "aten::detach_":
             return self.write(func, op, bound, written, run)
-        if any(id(t) in self.number for t in tensors) and (made_of := self.decomposition(func, op, tensors)):
+        if computed and (made_of := self.decomposition(func, op, tensors)):
             with self:
                 return made_of(*args, **(kwargs or {}))
         result = self.deterministic(op, bound, run) if torch.Tag.nondeterministic_seeded in func.tags else run()
         outs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
         self.aliases.add(op, bound, outs, tensors)
-        if op not in METADATA and any(id(t) in self.number for t in tensors):
+        if op == "torchao::dequantize_affine" and not computed:
+            where, blocks = self.provenance.here(op, bound), "x".join(map(str, bound["block_size"]))
+            message = f"weights with a scale for blocks of {blocks}, which no file holds: they are float32 constants ({where})"
+            self.findings.append(Finding("warning", "float-weights", where.module or "<top>", message))
+        if op not in METADATA and computed:
             self.keep(func, op, bound, result, outs)
-        elif op == "aten::dequantize.self":
-            self.stored[id(result)] = bound["self"]
+        elif op == "aten::dequantize.self" or (op in RESHAPES and id(bound["self"]) in self.stored):
+            self.stored[id(result)] = self.stored.get(id(bound["self"]), bound["self"])
+            self.alive.append(result)
+        elif op == "aten::t" and id(bound["self"]) in self.stored:
+            self.turned[id(result)] = bound["self"]
             self.alive.append(result)
         return result
 
@@ -317,7 +358,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         The latter knows no quantized tensors.
         """
-        if self.whole is None or op in self.whole or op in METADATA or op in HOST_READS or op in SPECTRA:
+        if self.whole is None or op in self.whole or op in METADATA | HOST_READS | SPECTRA | OF_ROWS:
             return None
         quantized, composite = any(tensor.is_quantized for tensor in tensors), torch._C.DispatchKey.CompositeImplicitAutograd
         if func.has_kernel_for_dispatch_key(composite):
@@ -327,6 +368,25 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return UNFUSED[op]
         table = {} if quantized else _core_decompositions()
         return table[func] if func in table else None  # noqa: SIM401  # its get() looks elsewhere
+
+    def is_wide(self, weight: Any) -> bool:
+        """Whether it is a float32 constant, and no integers stand behind it."""
+        constant = isinstance(weight, Tensor) and weight.dtype is torch.float32 and id(weight) not in self.number
+        return constant and id(weight) not in self.stored
+
+    def rounded(self, weight: Tensor, op: str, bound: Mapping[str, Any]) -> Tensor:
+        """The numbers of ``weight`` in float16, as float32; itself where one is too large for that."""
+        if id(weight) not in self.halves:
+            half = weight.half()
+            where = self.provenance.here(op, bound)
+            if not half.isfinite().all():
+                message = f"a weight is too large for float16, and the layer keeps float32: {float(weight.abs().max()):g} ({where})"
+                self.findings.append(Finding("warning", "float16-range", where.module or "<top>", message))
+                return weight
+            self.halves[id(weight)] = made = half.float()
+            self.stored[id(made)] = half
+            self.alive += [weight, made]
+        return self.halves[id(weight)]
 
     def compare(self, off: str, op: str, bound: Mapping[str, Any]) -> None:
         if off:

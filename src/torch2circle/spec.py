@@ -14,7 +14,7 @@ import numpy as np
 from .ir import DType, Finding, Graph, Node, Value
 
 SHORT = {
-    DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.INT8: "i8", DType.UINT8: "u8",
+    DType.FLOAT32: "f32", DType.FLOAT16: "f16", DType.INT4: "i4", DType.INT8: "i8", DType.UINT8: "u8",
     DType.INT16: "i16", DType.INT32: "i32", DType.INT64: "i64", DType.BOOL: "bool",
 }  # fmt: skip
 
@@ -52,7 +52,9 @@ OPS: dict[str, Op] = {
     "CONV_3D": Op("Conv3DOptions", (3, 3), weighted=True),
     "CONV_3D_TRANSPOSE": Op("Conv3DOptions", (4, 4), data=2, weighted=True),
     "FULLY_CONNECTED": Op(
-        "FullyConnectedOptions", (3, 3), weighted=True, versions={"i8/i8pt": 4, "i8/i8pc": 12, "f32/i8pt": 3, "f32/i8pc": 12}
+        "FullyConnectedOptions", (3, 3), weighted=True, versions={
+            "i8/i8pt": 4, "i8/i8pc": 12, "f32/i8pt": 3, "f32/i8pc": 12, "i8/i4pt": 10, "i8/i4pc": 12, "f32/i4pt": 10, "f32/i4pc": 12,
+        },
     ),
     "BATCH_MATMUL": Op("BatchMatMulOptions", _BINARY, weighted=True),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": Op(
@@ -151,7 +153,7 @@ OPS: dict[str, Op] = {
     "SPACE_TO_BATCH_ND": Op("SpaceToBatchNDOptions", (3, 3), moves=True),
     "BATCH_TO_SPACE_ND": Op("BatchToSpaceNDOptions", (3, 3), moves=True),
     "QUANTIZE": Op("QuantizeOptions", versions={"f32->i8": 1, "f32->u8": 1, "u8->i8": 2, "i8->u8": 2, "i8->i8": 2, "u8->u8": 2}),
-    "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5, "f16->f32": 3}),
+    "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5, "f16->f32": 3, "i4->f32": 6, "i4->f32+pc": 6}),
     "CAST": Op("CastOptions"),
     "CUSTOM": Op(inputs=(0, 10_000)),
 }  # fmt: skip
@@ -166,6 +168,7 @@ def scheme(node: Node) -> str:
 
     ``+affine``      a weight whose zero point is not in the middle (uint8 per tensor may have any)
     ``+grouped``     a convolution whose filter sees a part of the channels
+    ``+odd``         a weight of 4 bits whose rows end in the middle of a byte
     ``+computed``    a weight that is no constant
     ``+batch``       a convolution of float images with integer weights, more than one image at a time
     ``+variable``    a state that is kept from call to call
@@ -207,6 +210,7 @@ def _weighted_scheme(node: Node, data: Value, weight: Value) -> str:
     marks = {
         "+affine": _affine(weight),
         "+grouped": node.op == "CONV_2D" and weight.type.shape[3] != data.type.shape[3],
+        "+odd": weight.type.dtype is DType.INT4 and weight.type.shape[-1] % 2 == 1,
         "+computed": weight.data is None,
         "+batch": hybrid and "CONV" in node.op and data.type.shape[0] > 1,
         "+variable": any(v is not None and v.variable for v in node.inputs),
@@ -241,7 +245,7 @@ def _check_node(node: Node) -> list[Finding]:
     return [
         Finding("error", "quant", path, f"{value.type.dtype.value} operand of {node.op} has no scale: {value.name}")
         for value in (*node.inputs, *node.outputs)
-        if value is not None and value.type.dtype in (DType.INT8, DType.UINT8) and value.type.quant is None
+        if value is not None and value.type.dtype in (DType.INT4, DType.INT8, DType.UINT8) and value.type.quant is None
     ]
 
 

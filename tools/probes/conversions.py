@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from torch2circle.ir import DType, Quant, Type
 
-from .making import ALL, BOOL, BY_RANK, BYTES, F32, I8, I32, I64, SHAPE, U8, Operand, Probe, draw, probe
+from .making import ALL, BOOL, BY_RANK, BYTES, F32, I4, I8, I32, I64, SHAPE, U8, Operand, Probe, draw, probe
 from .weighted import weight
 
 
@@ -23,6 +24,19 @@ def quantization() -> Iterator[Probe]:
                     stored, other = weight(shape, source, axis), draw("x", shape, F32)
                     real = Operand(Type(shape, F32), stored.real.astype(np.float32), stored=stored)
                     yield probe("ADD", [other, real], other.real + stored.real, F32, which=0, fused_activation_function="NONE")
+
+
+def nibbles() -> Iterator[Probe]:
+    """Constants of 4 bits, an odd number of them, too; with zero points other than 0."""
+    for shape in ((3, 5), (5, 3, 7), SHAPE, *BY_RANK.values()):
+        for axis in (0, len(shape) - 1, None):
+            stored, other = weight(shape, I4, axis), draw("x", shape, F32)
+            assert stored.type.quant is not None
+            for zeros in (stored.type.quant.zero_point, np.arange(len(stored.type.quant.scale)) % 16 - 8):
+                quant = replace(stored.type.quant, zero_point=zeros.astype(np.int64))
+                moved = replace(stored, type=replace(stored.type, quant=quant))
+                real = Operand(Type(shape, F32), moved.real.astype(np.float32), stored=moved)
+                yield probe("ADD", [other, real], other.real + moved.real, F32, which=0, fused_activation_function="NONE")
 
 
 def halves() -> Iterator[Probe]:
@@ -48,4 +62,4 @@ def casts() -> Iterator[Probe]:
                 yield probe("CAST", [x], integers, target, raw, in_data_type=source.name, out_data_type=target.name)
 
 
-FAMILIES = (quantization, halves, casts)
+FAMILIES = (quantization, nibbles, halves, casts)

@@ -13,6 +13,7 @@ from torch2circle import spec
 from torch2circle.ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
 
 F32, I8, U8, I32, I64, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.INT64, DType.BOOL
+I4 = DType.INT4
 BYTES, REALS, NUMBERS, ALL = (I8, U8), (F32, I8, U8), (F32, I8, U8, I32, I64), (F32, I8, U8, I32, I64, BOOL)
 Attrs = dict[str, Any]
 SHAPE = (1, 20, 24, 16)  # 7680 elements: kernels that miss by 1 in a few outputs of a thousand are seen

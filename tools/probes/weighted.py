@@ -1,4 +1,4 @@
-"""Convolutions, products of matrices, sequences, embeddings: operators with weights."""
+"""Convolutions, products of matrices, matrices_of_nibbles, sequences, embeddings: operators with weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from torch2circle.ir import Array, DType, Quant, Type
 
-from .making import F32, I8, I32, I64, SHAPE, U8, Attrs, Operand, Probe, const, draw, probe
+from .making import F32, I4, I8, I32, I64, SHAPE, U8, Attrs, Operand, Probe, const, draw, probe
 
 # scheme -> element types of activation and weight, and whether each output channel has its own scale
 WEIGHTS = {
@@ -16,6 +16,9 @@ WEIGHTS = {
     "u8/u8pc": (U8, U8, True), "u8/u8pt": (U8, U8, False), "u8/i8pc": (U8, I8, True),
     "f32/i8pc": (F32, I8, True), "f32/i8pt": (F32, I8, False), "f32/u8pc": (F32, U8, True), "f32/u8pt": (F32, U8, False),
 }  # fmt: skip
+
+
+FOUR_BITS = {"i8/i4pc": (I8, I4, True), "i8/i4pt": (I8, I4, False), "f32/i4pc": (F32, I4, True), "f32/i4pt": (F32, I4, False)}
 
 
 def window(x: Array, size: Sequence[int], stride: int, dilation: int, same: bool, fill: float) -> Array:
@@ -58,14 +61,15 @@ def activate(real: Array, name: str) -> Array:
 
 
 def weight(shape: Sequence[int], dtype: DType, axis: int | None) -> Operand:
-    """Symmetric in [-127, 127], uint8 around 128; channel scales a factor of 3 apart."""
+    """Symmetric in [-127, 127], uint8 around 128, or 4 bits; channel scales a factor of 3 apart."""
     if dtype is F32:
         return draw("w", shape, F32, const=True)
     rng = np.random.default_rng(5)
     count = 1 if axis is None else shape[axis]
     zero = 128 if dtype is U8 else 0
     quant = Quant((0.004 * rng.uniform(0.6, 1.8, count)).astype(np.float32), np.full(count, zero, np.int64), axis)
-    return Operand(Type(tuple(shape), dtype, quant), (rng.integers(-127, 128, shape) + zero).astype(dtype.numpy), const=True)
+    ends = (-8, 8) if dtype is I4 else (-127, 128)
+    return Operand(Type(tuple(shape), dtype, quant), (rng.integers(*ends, shape) + zero).astype(dtype.numpy), const=True)
 
 
 def bias(x: Operand, w: Operand, count: int) -> Operand:
@@ -179,6 +183,16 @@ def matrices() -> Iterator[Probe]:
                     yield probe("FULLY_CONNECTED", [x, used, b], real, x_type, bound=bound, fused_activation_function=act)
 
 
+def matrices_of_nibbles() -> Iterator[Probe]:
+    """Rows that end in the middle of a byte, too."""
+    for x_type, w_type, channels in FOUR_BITS.values():
+        for rows, depth, units in ((1, 64, 200), (40, 33, 200), (7, 31, 33), (5, 1, 8), (3, 256, 1), (40, 34, 33)):
+            x, w = activation((rows, depth), x_type), weight((units, depth), w_type, 0 if channels else None)
+            b = bias(x, w, units)
+            bound = hybrid_bound(x, w, np.abs(w.real).sum(1), 2)
+            yield probe("FULLY_CONNECTED", [x, w, b], x.real @ w.real.T + b.real, x_type, bound=bound, fused_activation_function="NONE")
+
+
 def matrix_products() -> Iterator[Probe]:
     shapes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
         ((20, 30), (30, 24)), ((5, 20, 30), (5, 30, 24)), ((2, 5, 20, 30), (2, 5, 30, 24)),
@@ -281,4 +295,4 @@ def embeddings() -> Iterator[Probe]:
                 yield probe("EMBEDDING_LOOKUP", [ids, table], table.real[ids.array], table.type.dtype, table.type.quant)
 
 
-FAMILIES = (convolutions, transposed_convolutions, volumes, matrices, matrix_products, sequences, embeddings)
+FAMILIES = (convolutions, transposed_convolutions, volumes, matrices, matrices_of_nibbles, matrix_products, sequences, embeddings)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..arithmetic import of_nibbles
 from ..errors import FormatError
 from ..ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
 from .facts import TABLES
@@ -162,6 +163,8 @@ class _GraphReader:
         data = np.empty(0, np.uint8) if data is None else data
         if len(data) != kind.nbytes:
             self.file.fail(f"tensor {name} has {len(data)} bytes of data, its type {kind} needs {kind.nbytes}")
+        if kind.dtype is DType.INT4:
+            return Value(kind, name, data=Constant(lambda: of_nibbles(data, kind.size).reshape(kind.shape)))
         return Value(kind, name, data=Constant.of(data.view(kind.dtype.numpy.newbyteorder("<")).reshape(kind.shape)))
 
     def name(self, index: int) -> str:

@@ -22,8 +22,9 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from .. import spec
+from ..arithmetic import in_nibbles
 from ..errors import Bug, WriteError
-from ..ir import Graph, Node, Value
+from ..ir import DType, Graph, Node, Value
 from .facts import ENUMS, TABLES, UNIONS
 from .packer import LATER, Packer, Table
 
@@ -229,11 +230,13 @@ def _check_size(head: int, constants: list[Value], metadata: Mapping[str, bytes]
 
 
 def _elements(value: Value) -> memoryview:
-    """A constant's bytes, little endian."""
+    """A constant's bytes, little endian; two elements of 4 bits in one."""
     array = value.array()
     wanted = value.type.dtype.numpy
     if array.shape != value.type.shape or array.dtype != wanted:
         raise Bug(f"constant {value.name} is {array.dtype}{list(array.shape)}, its type says {value.type}")
+    if value.type.dtype is DType.INT4:
+        array, wanted = in_nibbles(array), np.dtype(np.uint8)
     return np.ascontiguousarray(array, wanted.newbyteorder("<")).reshape(-1).view(np.uint8).data
 
 

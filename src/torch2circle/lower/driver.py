@@ -20,17 +20,19 @@ from ..format import misfit
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
 from ..quant import INSTEAD, type_of
-from ..record import Call, Recording, Ref
+from ..record import WEIGHTED, Call, Recording, Ref
 from ..spec import OPS, check
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .custom import write_as_custom
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
+from .rejoin import rejoined
 from .vocabulary import reason
 
 COMPLEX = f"complex numbers, for which the files have no type: {INSTEAD[torch.complex64]}"
 EMPTY = "at least one element: runtimes crash on tensors without"
-# Operators whose weight may be given as it is stored, dequantized by the file.
-TAKES_STORED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
+# Operators whose weight may be given as it is stored, dequantized by the file; and those where groups of a row have scales.
+TAKES_STORED = re.compile(rf"({WEIGHTED.pattern}|torch2circle::linear_by_row\b)")
+TAKES_GROUPS = re.compile(r"(aten::linear|torch2circle::linear_by_row)\b")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         UnsupportedOps: naming every operator without a lowering.
         UnsupportedUse, QuantizationError: from the first call that cannot be expressed.
     """
+    recording = rejoined(recording)
     calls = recording.needed()
     _refuse_missing(recording, [call for call in calls if call.op not in options.custom_ops])
     builder = Builder(recording, options)
@@ -225,7 +228,8 @@ def _parameter(c: Context, name: str) -> Tensor | None:
     c.only(not isinstance(value, Ref), name, "a tensor computed from an input", "a parameter of the model")
     if isinstance(value, Tensor) and name == "weight" and TAKES_STORED.match(c.call.op):
         stored = c.builder.recording.stored_as(value)
-        return stored if stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
+        fits = stored.shape == value.shape or (TAKES_GROUPS.match(c.call.op) and stored.shape[-1] < value.shape[-1])
+        return stored if fits and stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
     return cast("Tensor | None", value)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -104,9 +104,9 @@ def _convolution(p: Any, transposed: bool, x: Tensor, weight: Tensor, bias: Tens
 def linear_of_rounded(c: Context, x: Value, X_scale: float, X_zero_point: int, W_prepack: Any, act: str) -> Value:
     """The activation is rounded with a scale that is known before."""
     weights, steps = Weights.packed(W_prepack, c.where), Steps(X_scale, X_zero_point)
-    example = Example(c.recorded("X"), weights, partial(_linear, act))
-    _corrected(c, example.result(steps))
-    _exact_but_for_ties(c, example, steps)
+    example = Example(c.recorded("X"), weights, partial(linear, act))
+    corrected(c, example.result(steps))
+    exact_but_for_ties(c, example, steps)
     integers = c.emit_as(Type(x.type.shape, DType.UINT8, Quant.per_tensor(X_scale, X_zero_point)), "QUANTIZE", x)
     return fully_connected(c, part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32), weights, act)
 
@@ -170,10 +170,10 @@ def dynamic_linear(c: Context, x: Placed, weights: Weights, reduce_range: bool, 
     def layer(c: Context, x: Placed) -> Value:
         return fully_connected(c, c.builder.arrange(x, plain(len(x.order))), weights, act)
 
-    return dynamic(c, x, weights, layer, partial(_linear, act), reduce_range)
+    return dynamic(c, x, weights, layer, partial(linear, act), reduce_range)
 
 
-def _linear(act: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear(act: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     real = torch.nn.functional.linear(x, weight, bias)
     return real.relu() if act == "RELU" else real
 
@@ -209,9 +209,9 @@ def _compared(c: Context, example: Example, steps: Steps, squeezed: bool) -> Ste
     torchs = {each: each.rounded(out) for each, out in real.items()} if squeezed else real
     steps = min(real, key=lambda each: _apart(torchs[each], c.outs[0]))
     if not squeezed:
-        _corrected(c, real[steps])
+        corrected(c, real[steps])
     elif c.builder.options.dynamic == "exact":
-        _corrected(c, torchs[steps], noise=1.5 * steps.scale)
+        corrected(c, torchs[steps], noise=1.5 * steps.scale)
     elif off := _apart(real[steps], c.outs[0]):
         c.builder.corrected[c.call.outs[0]] = array_of(real[steps])
         why = "PyTorch rounds and clips the result to the 8 bits of its input, as the file does with dynamic=\"exact\" only"
@@ -219,7 +219,7 @@ def _compared(c: Context, example: Example, steps: Steps, squeezed: bool) -> Ste
     return steps
 
 
-def _corrected(c: Context, documented: Tensor, noise: float | None = None) -> None:
+def corrected(c: Context, documented: Tensor, noise: float | None = None) -> None:
     """Where PyTorch's own kernel is more than ``noise`` off, verification compares with what it documents."""
     off = _apart(documented, c.outs[0])
     if off > (FLOAT_NOISE * float(documented.abs().max()) if noise is None else noise):
@@ -231,7 +231,7 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max())
 
 
-def _exact_but_for_ties(c: Context, example: Example, steps: Steps) -> None:
+def exact_but_for_ties(c: Context, example: Example, steps: Grained) -> None:
     if (bound := example.tie_bound(steps)) > 0:
         c.builder.steps[c.call.outs[0]] = bound
 
@@ -240,7 +240,7 @@ def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: Steps, 
     grid = grid_of(c, x.value, steps.count, for_others=squeezed)
     rounded = Placed(on_grid(c, x.value, grid), x.order)
     if not squeezed:
-        _exact_but_for_ties(c, example, steps)
+        exact_but_for_ties(c, example, steps)
         return layer(c, rounded)
     c.builder.steps[c.call.outs[0]] = steps.scale
     inner = Inner(c.builder, c.call, c.order)
@@ -259,6 +259,17 @@ class Inner(Context):
 
 
 # -- numbers: what PyTorch computes on the example
+
+
+class Grained(Protocol):
+    """A quantization of an activation; its ``scale`` is one number, or one for each row."""
+
+    @property
+    def scale(self) -> float | Tensor: ...
+
+    def rounded(self, x: Tensor) -> Tensor: ...
+
+    def near_ties(self, x: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -295,12 +306,12 @@ class Example:
     weights: Weights
     formula: Formula
 
-    def result(self, steps: Steps) -> Tensor:
+    def result(self, steps: Grained) -> Tensor:
         """As documented: the rounded activation times the weights."""
         bias = self.weights.bias
         return self.formula(steps.rounded(self.x), self.weights.load().dequantize(), None if bias is None else bias.detach())
 
-    def bound(self, steps: Steps) -> float:
+    def bound(self, steps: Grained) -> float:
         """How far two results may be apart that round the activation rightly, each in its own way.
 
         PyTorch's step is s = (max - min) / count, a runtime's at most t = 2 * max|x| / 254, for each row, image or the whole. A rounded
@@ -308,9 +319,9 @@ class Example:
         the sum of them times its weights, at most (s + t) / 2 times the sum of its absolute weights: the layer itself with all
         activations (s + t) / 2, absolute weights and no bias. A RELU behind only brings results nearer.
         """
-        return self._spread(torch.full_like(self.x, (steps.scale + float(self.x.abs().max()) / 127) / 2))
+        return self._spread((steps.scale + self.x.abs().max() / 127) / 2 * torch.ones_like(self.x))
 
-    def tie_bound(self, steps: Steps) -> float:
+    def tie_bound(self, steps: Grained) -> float:
         """As ``bound``, where both round to PyTorch's steps: only activations in the middle of two may go either way. 0 without these."""
         return self._spread(steps.near_ties(self.x) * steps.scale)
 

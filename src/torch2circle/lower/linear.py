@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..ir import Array, DType, Quant, Type, Value
-from ..quant import Weights
+from ..quant import Weights, array_of, constant_of
 from .context import Context, reshaped
+from .formula import part
 from .registry import Order, lowers
 from .weighted import Documented, result_type, weight_and_bias
 
@@ -103,9 +106,26 @@ def connected(c: Context, x: Value, weights: Weights, act: str = "NONE", behind:
         return real if behind is None else behind(real)
 
     rows = x if x.type.rank > 1 else reshaped(c, x, (1, x.type.size))  # the operator has no form for a vector
-    weight, bias = weight_and_bias(c, rows, weights, _as_it_is, Documented(documented))
+    if weights.type.shape[-1] != rows.type.shape[-1]:
+        weight, bias = _in_groups(c, weights, rows.type.shape[-1])
+    else:
+        weight, bias = weight_and_bias(c, rows, weights, _as_it_is, Documented(documented))
     type_ = result_type(c, x, (*rows.type.shape[:-1], weight.type.shape[0]))
     return c.emit_as(type_, "FULLY_CONNECTED", rows, weight, bias, **_options(rows, act))
+
+
+def _in_groups(c: Context, weights: Weights, depth: int) -> tuple[Value, Value]:
+    """A float weight of rows of ``depth``, computed of integers: each group that has a scale is a row of ``weights``."""
+    quant, units = weights.type.quant, weights.type.size // depth
+    assert quant is not None
+    plain = replace(weights.type, quant=Quant.per_tensor(1, 0))
+    integers = Value(plain, c.builder.name(f"{c.stem}.weight"), data=constant_of(weights.load))
+    real = part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32)
+    if quant.zero_point.any():
+        real = part(c, "SUB", real, c.const(quant.zero_point.astype(np.float32)[:, None], "zero_points"))
+    real = part(c, "MUL", real, c.const(quant.scale[:, None], "scales"))
+    bias = np.zeros(units, np.float32) if weights.bias is None else array_of(weights.bias)
+    return reshaped(c, real, (units, depth)), c.const(bias, f"{c.stem}.bias")
 
 
 def _as_it_is(weight: Array) -> Array:

@@ -12,7 +12,7 @@ from functools import cache
 import torch
 
 from ..plain import FORMULAS
-from ..record import full_name, is_decomposed
+from ..record import OF_ROWS, QUANTIZE_WITH, full_name, is_decomposed
 from .registry import LOWERINGS, operator
 
 # What computes nothing that a file could hold. A name is what its first matching pattern says.
@@ -81,6 +81,8 @@ def reason(op: str) -> str | None:
     """Why ``op`` has no lowering; None if it has one, or if nobody has thought about it."""
     if op in LOWERINGS:
         return None
+    if op in OF_ROWS or op == "aten::_int_mm":
+        return f"not a linear layer by rows, as torchao makes them: {QUANTIZE_WITH}"
     if op in FORMULAS:
         return "recorded as a formula of other operators"
     patterns = {**NOT_COMPUTING, **NOT_IN_A_FILE}

@@ -29,6 +29,7 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 @dataclass(frozen=True)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
+    ``last_rules``: for when ``rules`` have settled, because they look into the constants;
     ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
     operator has read it, and the next ones overwrite it, and of an output that is given twice one is never filled;
     ``calls_methods``: it can call each method of a file that has several; ``needs_elements``: it dies where something is made of a tensor
@@ -41,6 +42,7 @@ class Target:
     eight_bit: DType
     table: Mapping[str, Mapping[str, str]]
     rules: Sequence[Rule] = ()
+    last_rules: Sequence[Rule] = ()
     max_rank: int = 99
     frees_outputs: bool = False
     calls_methods: bool = False
@@ -60,6 +62,11 @@ class Target:
             return f"more than {self.max_rank} dimensions"
         cells, key = self.table.get(node.op, {}), scheme(node)
         return cells.get(f"{key}+rank{rank}", cells.get(key, "unknown"))
+
+    @property
+    def reads_halves(self) -> bool:
+        """Whether the runtime reads constants of float16."""
+        return self.table.get("DEQUANTIZE", {}).get("f16->f32") in RIGHT
 
     def runs(self, node: Node) -> bool:
         """Whether the runtime gives the right result for this operator with these types, or the application brings the kernel."""
@@ -96,7 +103,8 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
 
 def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
     """The graph in the target's convention, with all that its rules can do, whether or not the runtime executes it then."""
-    return share(rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired))
+    settled = rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
+    return share(rewrite(settled, target.last_rules, fired))
 
 
 def with_outputs_apart(graph: Graph) -> Graph:

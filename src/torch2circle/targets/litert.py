@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from ..ir import DType
 from ..optimize.fuse import ACTIVATIONS
-from .base import Target, measured
-from .rules import hybrid, islands, moves, pools, recurrent, resizing, substitutes, weighted
+from .base import RIGHT, Target, measured
+from .rules import hybrid, islands, moves, nibbles, pools, recurrent, resizing, substitutes, weighted
 
 _BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"), calls_methods=True)
 
@@ -28,4 +28,5 @@ LITERT = replace(
         substitutes.places_in_int32,
         *(substitutes.clamp_as_extremes(op, DType.INT8, why="XNNPACK runs these, and not the clamp on integers") for op in ACTIVATIONS),
     ],
+    last_rules=nibbles.in_nibbles(_BARE.verdict, RIGHT),
 )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from .errors import UnsupportedUse
+from .errors import QuantizationError, UnsupportedUse
 
 Number = float | Tensor
 FLOAT_NOISE = 2.0**-14
@@ -52,6 +52,9 @@ def real(x: Tensor, scale: Number, zero_point: Number) -> Tensor:
 
 
 def real_channels(x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int = 0, *_: Any) -> Tensor:
+    if len(scales) != x.shape[axis]:
+        message = f"{len(scales)} scale(s) for {x.shape[axis]} channels"
+        raise QuantizationError(message, hint="calibrate the prepared model with real data before it is converted")
     zeros = torch.zeros(len(scales), dtype=torch.int64) if zero_points is None else zero_points.long()
     return torch.dequantize(torch._make_per_channel_quantized_tensor(x, scales, zeros, axis))
 

@@ -14,7 +14,6 @@ from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.ao.quantization import FakeQuantizeBase, ObserverBase
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,7 +21,7 @@ from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, storage_of, write_back
 from .plain import FORMULAS, deviation
-from .provenance import Provenance
+from .provenance import Provenance, place_of_part
 from .unfused import UNFUSED, padded_encoders, without_fast_path
 
 # Facts about a tensor that no value can change: reading them on the host does not make a model depend on its data.
@@ -41,6 +40,9 @@ HOST_READS = {"aten::resolve_neg"}
 SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
 PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
 STATELESS = "state cannot live in the file: return it instead"
+OBSERVING = {"ObserverBase", "FakeQuantizeBase", "AffineQuantizedObserverBase"}
+"""Classes by name: torchao has some of its own, and need not be installed."""
+TRAINING = "call model.eval() before it is exported, or for a graph that is, torchao.quantization.pt2e.move_exported_model_to_eval(model)"
 
 
 @dataclass(frozen=True)
@@ -180,11 +182,13 @@ def refuse_unfinished(module: nn.Module) -> None:
     """
     training_matters = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
     for name, part in module.named_modules():
-        if isinstance(part, (ObserverBase, FakeQuantizeBase)):
+        if OBSERVING.intersection(base.__name__ for base in type(part).__mro__):
+            eager = type(part).__module__.startswith("torch.ao.")
+            convert = "torch.ao.quantization.convert(model.eval(), inplace=True)" if eager else "convert_pt2e(model) of torchao"
             raise RecordError(
                 f"the model is prepared but not converted, it still holds an observer: {name} ({type(part).__name__})",
-                where=Where(module=name.rpartition(".")[0]),
-                hint="after calibration or training call torch.ao.quantization.convert(model.eval(), inplace=True)",
+                where=place_of_part(module, name),
+                hint=f"after calibration or training call {convert}",
             )
         # convert() leaves `training` set on the modules it makes, to no effect; elsewhere only those count whose result depends on it
         matters = part is module or (isinstance(part, training_matters) and not type(part).__module__.startswith("torch.ao."))
@@ -265,10 +269,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
         if op in FORMULAS:
-            with self:
-                made = FORMULAS[op](*bound.values())
-            self.compare(deviation(made, func, args, kwargs or {}), op, bound)
-            return made
+            return self.by_formula(func, op, bound, args, kwargs or {})
+        if op == "aten::batch_norm" and bound["training"] and bound["running_mean"] is not None:
+            self.refuse("the graph was exported in train mode, its batch norm takes the statistics of the batch", op, bound, TRAINING)
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written and op != "aten::detach_":
             return self.write(func, op, bound, written, run)
@@ -284,6 +287,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.stored[id(result)] = bound["self"]
             self.alive.append(result)
         return result
+
+    def by_formula(self, func: Any, op: str, bound: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            with self:
+                made = FORMULAS[op](*bound.values())
+        except UserError as error:
+            error.where = error.where or self.provenance.here(op, bound)
+            raise
+        self.compare(deviation(made, func, args, kwargs), op, bound)
+        return made
 
     def decomposition(self, func: Any, op: str, tensors: Sequence[Tensor]) -> Callable[..., Any] | None:
         """What computes an operator that is not recorded whole: its composite kernel, or PyTorch's own decomposition into its core.
@@ -320,7 +333,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = run()
         if bound.get("generator") is not None or not torch.equal(before, torch.get_rng_state()):
             torch.set_rng_state(before)
-            self.refuse("the model draws random numbers", op, bound, "make the model deterministic in eval mode")
+            hint = TRAINING if "dropout" in op else "make the model deterministic in eval mode"
+            self.refuse("the model draws random numbers", op, bound, hint)
         return result
 
     def keep(self, func: Any, op: str, bound: Mapping[str, Any], result: Any, outs: Sequence[Tensor]) -> None:
@@ -361,7 +375,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refuse("an operator that writes several tensors cannot be recorded", op, bound)
         storage = storage_of(target)
         if (name := self.state.get(storage)) is not None:
-            self.refuse(f"the model writes its own state while it runs: {name}", op, bound, STATELESS)
+            hint = TRAINING if name.endswith("num_batches_tracked") else STATELESS
+            self.refuse(f"the model writes its own state while it runs: {name}", op, bound, hint)
         if torch.Tag.nondeterministic_seeded in func.tags:
             run = partial(self.deterministic, op, bound, run)
         if storage not in self.living and not any(id(leaf) in self.number for leaf in pytree.tree_leaves(bound)):

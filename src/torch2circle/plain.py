@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed  # makes torch.ops.quantized_decomposed
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
@@ -19,7 +20,7 @@ from .errors import QuantizationError, UnsupportedUse
 Number = float | Tensor
 FLOAT_NOISE = 2.0**-14
 """Of the largest result: what sums of float32 products differ by if they are added in another order."""
-QUANTIZED = {torch.uint8: torch.quint8, torch.int8: torch.qint8}
+QUANTIZED = {torch.uint8: torch.quint8, torch.int8: torch.qint8, torch.int32: torch.qint32}
 ACTIVATIONS: Mapping[str, Callable[[Tensor, Sequence[Any], str], Tensor]] = {
     "none": lambda x, _, __: x,
     "relu": lambda x, _, __: torch.relu(x),
@@ -28,6 +29,12 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor, Sequence[Any], str], Tensor]] = {
     "swish": lambda x, _, __: F.silu(x),
     "gelu": lambda x, _, algorithm: F.gelu(x, approximate=algorithm),
 }
+
+
+def formula_for(op: str, bound: Mapping[str, Any], known: Callable[[Tensor], bool]) -> Callable[..., Tensor] | None:
+    """The formula of an operator, unless no quantized tensor of PyTorch can hold its result: int16, or a scale that is not ``known``."""
+    scale, dtype = bound.get("scale"), bound.get("dtype")
+    return None if dtype is torch.int16 or (isinstance(scale, Tensor) and not known(scale)) else FORMULAS.get(op)
 
 
 def deviation(made: Tensor, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:

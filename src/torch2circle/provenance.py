@@ -157,8 +157,9 @@ def _is_recording(frame: FrameType) -> bool:
 
 def _place_of(node: fx.Node) -> tuple[str, str, int]:
     """Module, file and line that an exported graph remembers of a node; of a weight that is quantized or dequantized, of its reader."""
-    readers = [user for reader in node.users for user in (reader, *reader.users)]
-    node = next((each for each in (node, *readers) if each.meta.get("nn_module_stack")), node)
+    if all(source.op == "get_attr" for source in (*node.all_input_nodes, *[node] * (not node.all_input_nodes))):
+        readers = [user for reader in node.users for user in (reader, *reader.users)]
+        node = next((each for each in (node, *readers) if each.meta.get("nn_module_stack")), node)
     stack, lines = node.meta.get("nn_module_stack") or {}, _source_lines(node.meta.get("stack_trace") or "")
     return str([*stack.values()][-1][0]) if stack else "", *(lines[-1] if lines else ("", 0))
 

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, storage_of, write_back
-from .plain import FORMULAS, deviation
+from .plain import deviation, formula_for
 from .provenance import Provenance, place_of_part
 from .unfused import UNFUSED, padded_encoders, without_fast_path
 
@@ -268,8 +268,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
-        if op in FORMULAS:
-            return self.by_formula(func, op, bound, args, kwargs or {})
+        if formula := formula_for(op, bound, lambda tensor: id(tensor) not in self.number):
+            return self.by_formula(formula, func, op, bound, args, kwargs or {})
         if op == "aten::batch_norm" and bound["training"] and bound["running_mean"] is not None:
             self.refuse("the graph was exported in train mode, its batch norm takes the statistics of the batch", op, bound, TRAINING)
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
@@ -288,10 +288,12 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.alive.append(result)
         return result
 
-    def by_formula(self, func: Any, op: str, bound: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def by_formula(
+        self, formula: Callable[..., Tensor], func: Any, op: str, bound: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
         try:
             with self:
-                made = FORMULAS[op](*bound.values())
+                made = formula(*bound.values())
         except UserError as error:
             error.where = error.where or self.provenance.here(op, bound)
             raise

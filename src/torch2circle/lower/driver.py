@@ -215,9 +215,10 @@ def _quantized(c: Context, number: int, made: Placed) -> Placed:
 def _check(builder: Builder, call: Call, number: int) -> None:
     """The value has the type PyTorch's result has; found here, at the lowering that made it."""
     placed, tensor = builder.env[number], builder.recording.tensors[number]
-    expected = type_of(tensor, call.where)
     if number in builder.dequantize:
         return
+    expected = type_of(tensor, call.where)
+    expected = replace(expected, quant=builder.quants.get(number, expected.quant))
     if (
         placed.shape != expected.shape
         or placed.value.type.dtype != expected.dtype

@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..arithmetic import quantize_bias
-from ..ir import Constant, DType, Node, Type, Value
+from ..ir import Constant, DType, Node, Quant, Type, Value
 from ..spec import OPS
 from .engine import Replacement, emit, rule
-from .fuse import ACTIVATIONS
+from .fuse import ACTIVATIONS, ends
 from .layout import operand
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
@@ -36,7 +36,7 @@ LOWEST = np.finfo(np.float32).min
 
 
 def integers_behind(value: Value | None) -> Value | None:
-    """The 8-bit activation, of one scale, that a float value is the DEQUANTIZE of, whoever else reads that."""
+    """The activation in integers, of one scale, that a float value is the DEQUANTIZE of, whoever else reads that."""
     if value is None or value.node is None or value.node.op != "DEQUANTIZE":
         return None
     source = operand(value.node)
@@ -50,7 +50,7 @@ def _quantized_by_the_model(node: Node) -> bool:
 def _move_integers(node: Node) -> Replacement:
     moved = [v for v in node.inputs if v is not None and v.type.dtype is DType.FLOAT32]
     sources = {v: source for v in moved if (source := integers_behind(v)) is not None}
-    if len(sources) < len(set(moved)) or len({source.type.quant for source in sources.values()}) != 1:
+    if len(sources) < len(set(moved)) or len({(source.type.dtype, source.type.quant) for source in sources.values()}) != 1:
         return None
     like = sources[moved[0]].type
     outs = [Value(replace(like, shape=out.type.shape), f"{out.name}.integers") for out in node.outputs]
@@ -100,9 +100,40 @@ def fold_float(node: Node, inner: Node) -> Replacement:
     if inner.op not in FOLDED or not _quantized_by_the_model(node):
         return None
     operands = _on_integer_weights(inner) if inner.op in WEIGHTED else [integers_behind(v) or v for v in inner.inputs]
-    if operands is None or any(v is not None and v.type.dtype.is_float for v in operands):
+    if operands is None or any(v is not None and v.type.dtype.is_float for v in operands) or not _of_one_width(node, inner):
         return None
     return inner.rebuilt(inputs=operands, outputs=(_named(node.out, inner.out),)).out
+
+
+@rule("QUANTIZE", "ADD", why="two operators on integers, half a step of each scale off at most")
+def fold_sum(node: Node, add: Node) -> Replacement:
+    """A layer and what is added to it, rounded once. The layer gets integers of its own, for all of it that the sum can show.
+
+    The sum is between the ends of its integers, or clipped. So the layer matters between these less what is added, a range as wide as
+    that of both. Its step is then the sum of their steps, and half of it at most one step of the result, where the other's is no larger.
+    """
+    quant = node.out.type.quant
+    if not _quantized_by_the_model(node) or quant is None or not _of_one_width(node, add) or node.out.type.dtype is DType.INT16:
+        return None
+    for layer, other in (add.inputs, add.inputs[::-1]):
+        added = integers_behind(other)
+        if layer is None or layer.node is None or layer.node.op not in WEIGHTED or added is None or added.type.quant is None:
+            continue
+        operands, coarse = _on_integer_weights(layer.node), added.type.quant.scale[0] > quant.scale[0]
+        if operands is None or coarse or not _of_one_width(node, layer.node):
+            continue
+        low, step = ends(node.out)[0] - ends(added)[1], quant.scale[0] + added.type.quant.scale[0]
+        own = Quant.per_tensor(float(step), int(np.rint(np.iinfo(node.out.type.dtype.numpy).min - low / step)))
+        part = Value(Type(layer.type.shape, node.out.type.dtype, own), f"{layer.name}.part")
+        whole = {layer: layer.node.rebuilt(inputs=operands, outputs=(part,)).out, other: added}
+        return add.rebuilt(inputs=[whole[v] for v in add.inputs if v is not None], outputs=(_named(node.out, add.out),)).out
+    return None
+
+
+def _of_one_width(node: Node, inner: Node) -> bool:
+    """Whether the result has as many bits as the activations it is made of: kernels that mix 8 and 16 are none of the runtimes'."""
+    sources = [integers_behind(v) for v in inner.inputs]
+    return len({source.type.dtype is DType.INT16 for source in (node.out, *sources) if source is not None}) == 1
 
 
 def _named(result: Value, like: Value) -> Value:
@@ -114,27 +145,28 @@ def _on_integer_weights(node: Node) -> Sequence[Value | None] | None:
     data, weight, bias = operand(node, OPS[node.op].data), operand(node, 1), node.inputs[-1]
     x = integers_behind(data)
     stored = operand(weight.node) if weight.node is not None and weight.node.op == "DEQUANTIZE" else None
-    if x is None or x.type.quant is None or stored is None or stored.data is None or not _plain(stored.type):
+    if x is None or x.type.quant is None or stored is None or stored.data is None or not _plain(stored.type, x.type.dtype):
         return None
     assert stored.type.quant is not None
     moved: dict[Value | None, Value | None] = {data: x, weight: stored}
     if bias is not None:
         if bias.data is None:
             return None
-        accumulated = stored.type.size // bias.type.size * 255 * 255
-        fitted = quantize_bias(bias.array(), x.type.quant.scale[0], stored.type.quant.scale, accumulated)
+        wide = x.type.dtype is DType.INT16
+        accumulated = stored.type.size // bias.type.size * 255 * (2**15 if wide else 255)
+        fitted = quantize_bias(bias.array(), x.type.quant.scale[0], stored.type.quant.scale, accumulated, wide=wide)
         if len(fitted.raised):
             return None
         moved[bias] = replace(bias, type=fitted.value_type(), data=Constant.of(fitted.q))
     return [moved.get(v, v) for v in node.inputs]
 
 
-def _plain(type_: Type) -> bool:
-    """Whether kernels on integers take such a weight: 8 bits, and a zero point only if there is one scale."""
+def _plain(type_: Type, x: DType) -> bool:
+    """Whether kernels on integers take such a weight: 8 bits, and a zero point only if there is one scale, and it is next to 8 bits."""
     quant, zero_point = type_.quant, 128 if type_.dtype is DType.UINT8 else 0
     if quant is None or type_.dtype not in (DType.INT8, DType.UINT8):
         return False
-    return quant.axis is None or not (quant.zero_point != zero_point).any()
+    return (quant.axis is None and x is not DType.INT16) or not (quant.zero_point != zero_point).any()
 
 
-RULES = [*move_integers, pool_integers, *activate_before_shaping, quantize_before_moving, fold_float]
+RULES = [*move_integers, pool_integers, *activate_before_shaping, quantize_before_moving, fold_float, fold_sum]

@@ -80,6 +80,8 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
         lines = [f"  {n.op} ({scheme(n)}: {target.verdict(n)}) at {n.where}" for n in refused[:20]]
         more = [f"  and {len(refused) - 20} more"] if len(refused) > 20 else []
         others = {"onert": "litert", "one": "litert", "litert": "onert"}[target.name]
+        if target.name == "onert" and any("i16" in scheme(node) for node in refused):
+            others = "litert and one"
         raise TargetError(
             "\n".join([f"target {target.name} cannot run {len(refused)} operator(s):", *lines, *more]),
             hint=f"--target {others} may run them",

@@ -78,9 +78,8 @@ def rounded(x: Tensor, scale: Number, zero_point: Number, dtype: torch.dtype | N
 
 def quantize(x: Tensor, scale: Number, zero_point: Number, low: int, high: int, dtype: torch.dtype, *_: Any) -> Tensor:
     integers, info = rounded(x, scale, zero_point, dtype), torch.iinfo(dtype)
-    if (int(low), int(high)) == (info.min, info.max):
-        return integers
-    return torch.clamp(integers, *((int(end) - int(zero_point)) * float(scale) for end in (low, high)))
+    ends = (None if int(end) == idle else (int(end) - int(zero_point)) * float(scale) for end, idle in ((low, info.min), (high, info.max)))
+    return integers if (low, high) == (info.min, info.max) else torch.clamp(integers, *ends)
 
 
 def dequantize(x: Tensor, scale: Number, zero_point: Number, *_: Any) -> Tensor:

@@ -74,7 +74,9 @@ class Builder:
         self.corrected: dict[int, Array] = {}
         self.steps: dict[int, float] = {}
         self.dequantize: dict[int, Callable[[Context], Value]] = {}
-        self.quants: dict[int, Quant] = {}
+        self.quants: dict[int, Quant] = {}  # of plain integers, which do not know it themselves
+        self.grids: dict[int, Any] = {}  # of scales that are chosen at run time
+        self.unrounded: dict[int, tuple[Ref, Ref]] = {}  # of tensors rounded at run time: what they were before, and the scale
         self.read = recording.read()
         self._arranged: dict[tuple[Value, Perm], Value] = {}
         self._constants: dict[int, Placed] = {}

@@ -19,12 +19,15 @@ from ..optimize.fuse import ACTIVATIONS
 from ..quant import type_of
 from ..record import Call, Recording, Ref
 from ..spec import OPS
+from .chosen import DEQUANTIZE, on_unrounded, prepare_hybrid
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
 from .vocabulary import reason
 
 # Operators whose weight may be given as it is stored, dequantized by the file.
 TAKES_STORED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
+# Those that may compute on the integers of a constant.
+ARITHMETIC = ("aten::add.Tensor", "aten::sub.Tensor", "aten::mul.Tensor")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def _refuse_missing(calls: Sequence[Call]) -> None:
         raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()], reasons)
 
 
-def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
+def _lower_call(builder: Builder, rounded: Call, lowering: Lowering) -> None:
+    call = on_unrounded(builder, rounded) if TAKES_STORED.match(rounded.op) else rounded
     first = next(iter(call.args))
     args = {("x" if name == first and name not in lowering.params else name): value for name, value in call.args.items()}
     activations = {name: value for name, value in args.items() if name in lowering.params and name not in PARAMETERS}
@@ -101,9 +105,11 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     placed = [builder.place(leaf) for leaf in tensors]
     order = _common_order(lowering.order, placed)
     c = Context(builder, call, order)
+    if call is not rounded:
+        prepare_hybrid(c, rounded)
     if lowering.order is Order.LAST:
         c.only(len(order) == 4, "number of dimensions", len(order), "4: batch, channels, height, width")
-    if call.op != "aten::dequantize.self":
+    if call.op not in ("aten::dequantize.self", *DEQUANTIZE):
         _refuse_run_time_scales(builder, tensors, c.where)
     island = lowering.island and any(p.value.type.quant for p in placed)
     if island:
@@ -112,11 +118,12 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     def operand(leaf: Any) -> Any:
         if not isinstance(leaf, (Ref, Tensor)):
             return leaf
-        placed = builder.place(leaf)
+        stored = _integers(c, leaf)
+        placed = builder.place(leaf if stored is None else stored)
         if lowering.order is Order.FREE:
             return placed
         value = builder.arrange(placed, plain(len(placed.order))) if lowering.order is Order.PLAIN else _in_order(c, placed, order)
-        return _dequantized(c, value) if island else value
+        return value if stored is None and not island else _dequantized(c, value)
 
     operands = {name: pytree.tree_map(operand, value) for name, value in activations.items()}
     parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
@@ -148,13 +155,27 @@ def _refuse_run_time_scales(builder: Builder, tensors: Sequence[Any], where: Whe
         raise UnsupportedUse("the scale of a quantized tensor", "computed from the data", accepted, where=where)
 
 
+def _integers(c: Context, leaf: Ref | Tensor) -> Tensor | None:
+    """The integers, of one scale, that a constant operand was dequantized from."""
+    stored = c.builder.recording.stored_as(leaf) if c.call.op in ARITHMETIC and isinstance(leaf, Tensor) else None
+    return stored if stored is not None and stored.is_quantized and stored.qscheme() is torch.per_tensor_affine else None
+
+
 def _parameter(c: Context, name: str) -> Tensor | None:
     value = c.call.args[name]
     c.only(not isinstance(value, Ref), name, "a tensor computed from an input", "a parameter of the model")
     if isinstance(value, Tensor) and name == "weight" and TAKES_STORED.match(c.call.op):
         stored = c.builder.recording.stored_as(value)
-        return stored if stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
+        return stored if stored.dtype in (torch.qint8, torch.quint8, torch.float16) and _scaled_by_outputs(c, stored) else value
     return cast("Tensor | None", value)
+
+
+def _scaled_by_outputs(c: Context, weight: Tensor) -> bool:
+    """Whether the scales of a weight, if there are several, are one for each output channel: sums in integers have no others."""
+    if not weight.is_quantized or weight.qscheme() is not torch.per_channel_affine:
+        return True
+    transposed = "transpose" in c.call.op or bool(c.call.args.get("transposed"))
+    return weight.q_per_channel_axis() == int(transposed) and not (transposed and c.call.args["groups"] != 1)
 
 
 def _common_order(wanted: Order, placed: Sequence[Placed]) -> Perm:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ..ir import DType
 from .base import Target, measured
-from .rules import hybrid, islands, moves, products, recurrent, reductions, repeats, resizing, scans, substitutes, tables, weighted
+from .rules import hybrid, islands, moves, pools, products, recurrent, reductions, repeats, resizing, scans, substitutes, tables, weighted
 
 _BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
 
@@ -21,6 +21,7 @@ ONERT = replace(
         weighted.transposed_conv_as_conv,
         *map(weighted.affine_channels_in_parts, weighted.OPERATORS),
         *reductions.fewer_dimensions,
+        pools.rescaled_average_as_depthwise,
         resizing.nearest_as_gathers,
         resizing.bilinear_of_integers_in_float,
         *moves.move_then_requantize,

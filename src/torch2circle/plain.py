@@ -86,6 +86,34 @@ def dequantize(x: Tensor, scale: Number, zero_point: Number, *_: Any) -> Tensor:
     return real(x, scale, zero_point)
 
 
+# -- torchao's own pair, whose scales are those of blocks
+
+
+def quantize_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point: Tensor | None, dtype: torch.dtype, *ends: Any) -> Tensor:
+    zero_points, info = torch.zeros_like(scale) if zero_point is None else zero_point, torch.iinfo(dtype)
+    low, high = (idle if end is None else int(end) for end, idle in zip(ends[:2], (info.min, info.max), strict=True))
+    if scale.numel() == 1:
+        return quantize(x, scale, zero_points, low, high, dtype)
+    return (torch.round(x * (1 / spread(scale, x))) + spread(zero_points, x)).clamp(low, high).to(dtype)
+
+
+def dequantize_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point: Tensor | None, *_: Any) -> Tensor:
+    zero_points = torch.zeros_like(scale) if zero_point is None else zero_point
+    if scale.numel() == 1:
+        return real(x, scale, zero_points)
+    axes = [axis for axis, size in enumerate(block) if size != x.shape[axis]]
+    if len(axes) == 1 and block[axes[0]] == 1:
+        return real_channels(x, scale.flatten(), zero_points.flatten(), axes[0])
+    return (x - spread(zero_points, x)) * spread(scale, x)
+
+
+def spread(facts: Tensor, x: Tensor) -> Tensor:
+    """One number for each block, as one for each element."""
+    for axis, size in enumerate(x.shape):
+        facts = facts.repeat_interleave(size // facts.shape[axis], axis)
+    return facts
+
+
 # -- a product of integers and what is computed behind it, in float, before it is rounded
 
 
@@ -150,6 +178,8 @@ FORMULAS: Mapping[str, Callable[..., Tensor]] = {
     **dict.fromkeys((f"quantized_decomposed::quantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), quantize),
     **dict.fromkeys((f"quantized_decomposed::dequantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), dequantize),
     "quantized_decomposed::dequantize_per_channel": real_channels,
+    "torchao::quantize_affine": quantize_blocks,
+    "torchao::dequantize_affine": dequantize_blocks,
     **dict.fromkeys(
         (
             "onednn::qconv_pointwise", "onednn::qconv_pointwise.tensor", "onednn::qconv1d_pointwise", "onednn::qconv2d_pointwise",

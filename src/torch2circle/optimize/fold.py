@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..arithmetic import quantize_bias
-from ..ir import Constant, DType, Node, Quant, Type, Value
+from ..ir import Constant, DType, Node, Type, Value
 from ..spec import OPS
 from .engine import Replacement, emit, rule
-from .fuse import ACTIVATIONS, ends
+from .fuse import ACTIVATIONS
 from .layout import operand
 
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
@@ -46,7 +46,7 @@ def integers_behind(value: Value | None, *, constants: bool = False) -> Value | 
     return source if scaled and (constants or source.data is None) else None
 
 
-def _quantized_by_the_model(node: Node) -> bool:
+def quantized_by_the_model(node: Node) -> bool:
     return "::quantize" in node.where.op and node.out.type.quant is not None and node.out.type.quant.axis is None
 
 
@@ -90,7 +90,7 @@ def _lowest(like: Type, pad: Node) -> Value:
 def quantize_before_moving(node: Node, mover: Node) -> Replacement:
     """The largest of some numbers, rounded, is the largest of the rounded ones."""
     fills = mover.op == "PADV2" and _fills_with_lowest(mover)
-    if not (mover.op in (*SHAPES, "MAX_POOL_2D") or fills) or not _quantized_by_the_model(node):
+    if not (mover.op in (*SHAPES, "MAX_POOL_2D") or fills) or not quantized_by_the_model(node):
         return None
     x = operand(mover)
     out = Value(replace(node.out.type, shape=x.type.shape), f"{x.name}.quantized")
@@ -113,49 +113,24 @@ activate_before_shaping = [rule(op, "RESHAPE", why="a shape does not matter to i
 
 @rule("QUANTIZE", "*", why="on integers it is the same function, rounded once")
 def fold_float(node: Node, inner: Node) -> Replacement:
-    if inner.op not in FOLDED or not _quantized_by_the_model(node):
+    if inner.op not in FOLDED or not quantized_by_the_model(node):
         return None
     behind = [integers_behind(v, constants=inner.op in ARITHMETIC) or v for v in inner.inputs]
-    operands = _on_integer_weights(inner) if inner.op in WEIGHTED else behind
-    if operands is None or any(v is not None and v.type.dtype.is_float for v in operands) or not _of_one_width(node, inner):
+    operands = on_integer_weights(inner) if inner.op in WEIGHTED else behind
+    if operands is None or any(v is not None and v.type.dtype.is_float for v in operands) or not of_one_width(node, inner):
         return None
-    if inner.op in ("ADD", "SUB") and not _of_comparable_steps([node.out, *operands]):
+    if inner.op in ("ADD", "SUB") and not of_comparable_steps([node.out, *operands]):
         return None
     return inner.rebuilt(inputs=operands, outputs=(_named(node.out, inner.out),)).out
 
 
-@rule("QUANTIZE", "ADD", why="two operators on integers, half a step of each scale off at most")
-def fold_sum(node: Node, add: Node) -> Replacement:
-    """A layer and what is added to it, rounded once. The layer gets integers of its own, for all of it that the sum can show.
-
-    The sum is between the ends of its integers, or clipped. So the layer matters between these less what is added, a range as wide as
-    that of both. Its step is then the sum of their steps, and half of it at most one step of the result, where the other's is no larger.
-    """
-    quant = node.out.type.quant
-    if not _quantized_by_the_model(node) or quant is None or not _of_one_width(node, add) or node.out.type.dtype is DType.INT16:
-        return None
-    for layer, other in (add.inputs, add.inputs[::-1]):
-        added = integers_behind(other)
-        if layer is None or layer.node is None or layer.node.op not in WEIGHTED or added is None or added.type.quant is None:
-            continue
-        operands, coarse = _on_integer_weights(layer.node), added.type.quant.scale[0] > quant.scale[0]
-        if operands is None or coarse or not _of_one_width(node, layer.node) or not _of_comparable_steps((node.out, added)):
-            continue
-        low, step = ends(node.out)[0] - ends(added)[1], quant.scale[0] + added.type.quant.scale[0]
-        own = Quant.per_tensor(float(step), int(np.rint(np.iinfo(node.out.type.dtype.numpy).min - low / step)))
-        part = Value(Type(layer.type.shape, node.out.type.dtype, own), f"{layer.name}.part")
-        whole = {layer: layer.node.rebuilt(inputs=operands, outputs=(part,)).out, other: added}
-        return add.rebuilt(inputs=[whole[v] for v in add.inputs if v is not None], outputs=(_named(node.out, add.out),)).out
-    return None
-
-
-def _of_comparable_steps(values: Sequence[Value | None]) -> bool:
+def of_comparable_steps(values: Sequence[Value | None]) -> bool:
     """Kernels add on a common scale of some twenty bits; a mask with the lowest float32 has steps that nothing else is seen next to."""
     steps = [v.type.quant.scale[0] for v in values if v is not None and v.type.quant is not None]
     return float(max(steps)) <= MOST_UNEQUAL * float(min(steps))
 
 
-def _of_one_width(node: Node, inner: Node) -> bool:
+def of_one_width(node: Node, inner: Node) -> bool:
     """Whether the result has as many bits as the activations it is made of: kernels that mix 8 and 16 are none of the runtimes'."""
     sources = [integers_behind(v, constants=inner.op in ARITHMETIC) for v in inner.inputs]
     return len({source.type.dtype is DType.INT16 for source in (node.out, *sources) if source is not None}) == 1
@@ -165,7 +140,7 @@ def _named(result: Value, like: Value) -> Value:
     return replace(result, name=like.name)
 
 
-def _on_integer_weights(node: Node) -> Sequence[Value | None] | None:
+def on_integer_weights(node: Node) -> Sequence[Value | None] | None:
     """The operands with the weight's integers and the bias in int32; None where a bias does not fit, and the operator stays in float."""
     data, weight, bias = operand(node, OPS[node.op].data), operand(node, 1), node.inputs[-1]
     x = integers_behind(data)
@@ -194,4 +169,4 @@ def _plain(type_: Type, x: DType) -> bool:
     return (quant.axis is None and x is not DType.INT16) or not (quant.zero_point != zero_point).any()
 
 
-RULES = [*move_integers, pool_integers, *activate_before_shaping, quantize_before_moving, fold_float, fold_sum]
+RULES = [*move_integers, pool_integers, *activate_before_shaping, quantize_before_moving, fold_float]

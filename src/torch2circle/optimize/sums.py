@@ -20,7 +20,7 @@ MOST = 127  # the largest weight
 
 @rule("QUANTIZE", "ADD", why="the sum is rounded once, the layer before by half a step of the result")
 def fold_sum(node: Node, add: Node) -> Replacement:
-    if not quantized_by_the_model(node) or not of_one_width(node, add) or node.out.type.dtype is DType.INT16:
+    if not quantized_by_the_model(node) or not of_one_width(node, add):
         return None
     for layer, other in (add.inputs, add.inputs[::-1]):
         added = integers_behind(other)
@@ -43,7 +43,8 @@ def _in_one(total: Value, add: Node, layer: Value, added: Value) -> Value | None
     if operands is None or _step(added) > _step(total) or layer.node is None:
         return None
     low, step = ends(total)[0] - ends(added)[1], _step(total) + _step(added)
-    quant = Quant.per_tensor(step, int(np.rint(np.iinfo(total.type.dtype.numpy).min - low / step)))
+    zero_point = 0 if total.type.dtype is DType.INT16 else int(np.rint(np.iinfo(total.type.dtype.numpy).min - low / step))
+    quant = Quant.per_tensor(step, zero_point)
     part = Value(Type(layer.type.shape, total.type.dtype, quant), f"{layer.name}.part")
     made = layer.node.rebuilt(inputs=operands, outputs=(part,)).out
     return add.rebuilt(inputs=[made if v is layer else added for v in add.inputs], outputs=(total,)).out
@@ -51,7 +52,8 @@ def _in_one(total: Value, add: Node, layer: Value, added: Value) -> Value | None
 
 def _in_two(total: Value, add: Node, layer: Node, added: Value) -> Value | None:
     """Two layers with the step of what is added, each for half of the range, and all three summed up by a depthwise convolution."""
-    if _step(added) > 2 * _step(total) or layer.out.type.rank != 4 or not layer.out.type.shape == added.type.shape == total.type.shape:
+    alike = layer.out.type.shape == added.type.shape == total.type.shape
+    if total.type.dtype is DType.INT16 or _step(added) > 2 * _step(total) or total.type.rank != 4 or not alike:
         return None
     (n, h, w, c), (least, most) = total.type.shape, ends(added)
     low = ends(total)[0] - most

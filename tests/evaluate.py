@@ -75,7 +75,8 @@ def _convolution(attrs: Any, x: Array, weight: Array, bias: Array, depthwise: bo
     kernel = torch.from_numpy(np.ascontiguousarray(weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2)), np.float64))
     image = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float64))
     groups = image.shape[1] // kernel.shape[1]
-    made = F.conv2d(image, kernel, torch.from_numpy(bias.astype(np.float64)), (attrs["stride_h"], attrs["stride_w"]), groups=groups)
+    strides, dilations = (attrs["stride_h"], attrs["stride_w"]), (attrs.get("dilation_h_factor", 1), attrs.get("dilation_w_factor", 1))
+    made = F.conv2d(image, kernel, torch.from_numpy(bias.astype(np.float64)), strides, 0, dilations, groups)
     return made.numpy().transpose(0, 2, 3, 1)
 
 

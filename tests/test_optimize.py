@@ -20,7 +20,7 @@ from torch2circle.optimize.engine import emit
 from torch2circle.targets import TARGETS, rewritten
 from torch2circle.targets.rules import angles, islands, moves, normal, pools, reductions, substitutes, tables, weighted
 
-F32, I8, U8, I32, I64, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.INT64, DType.BOOL
+F32, I8, U8, I16, I32, I64, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT16, DType.INT32, DType.INT64, DType.BOOL
 # Without a common divisor, so that no result lies half way between two integers.
 A, B, UNIT = Quant.per_tensor(0.0311713, 12), Quant.per_tensor(0.0469127, -3), Quant.per_tensor(1 / 256, 0)
 POOL = {"padding": "VALID", "filter_height": 1, "filter_width": 3, "stride_h": 1, "stride_w": 2, "fused_activation_function": "NONE"}
@@ -47,7 +47,8 @@ def number(data: Any, dtype: DType = I32, quant: Quant | None = None) -> Value:
 def noise(*shape: int, dtype: DType = F32, quant: Quant | None = None) -> Value:
     """A constant weight."""
     rng = np.random.default_rng(7)
-    return number(rng.uniform(-2, 2, shape) if dtype is F32 else rng.integers(-100, 100, shape), dtype, quant)
+    lowest = 0 if dtype is U8 else -100
+    return number(rng.uniform(-2, 2, shape) if dtype is F32 else rng.integers(lowest, lowest + 200, shape), dtype, quant)
 
 
 def node(op: str, type_: Type | Value, *inputs: Value, **attrs: Any) -> Value:
@@ -296,6 +297,12 @@ def weighted_in_int8(op: str, quant: Quant) -> Graph:
     if op == "FULLY_CONNECTED":
         return graph(linear(given(5, 4, dtype=I8, quant=A), noise(3, 4, dtype=I8, quant=quant), out=B))
     return graph(conv(IN_I8(), noise(*((1 if op.startswith("DEPTH") else 3), 2, 2, 3), dtype=I8, quant=quant), out=B))
+
+
+def on_wide(dtype: DType, stored: DType = U8) -> Graph:
+    """A convolution of int16 or uint8 with the weights that the target has next to uint8."""
+    weight = Quant.per_tensor(0.011, 128 if stored is U8 else 0)
+    return graph(conv(given(2, 4, 5, 3, dtype=dtype, quant=UNIT), noise(3, 2, 2, 3, dtype=stored, quant=weight), out=UNIT))
 
 
 def in_float_alone(op: str) -> Graph:
@@ -664,6 +671,18 @@ EXAMPLES = [
             lambda: graph(node("AVERAGE_POOL_2D", Type((2, 4, 2, 3), F32), image(), **POOL)),
         ],
         "DEPTHWISE_CONV_2D",
+    ),
+    Example(
+        pools.rescaled_average_as_depthwise,
+        lambda: graph(node("AVERAGE_POOL_2D", Type((2, 4, 2, 3), U8, B), given(2, 4, 5, 3, dtype=U8, quant=A), **POOL)),
+        [lambda: graph(node("AVERAGE_POOL_2D", Type((2, 4, 2, 3), U8, A), given(2, 4, 5, 3, dtype=U8, quant=A), **POOL))],
+        "DEPTHWISE_CONV_2D",
+    ),
+    Example(
+        weighted.weight_in_int16("CONV_2D"),
+        lambda: on_wide(I16),
+        [lambda: on_wide(U8), lambda: on_wide(I16, I8)],
+        "CONV_2D",
     ),
     *(
         Example(

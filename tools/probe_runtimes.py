@@ -4,9 +4,10 @@ Every probe (``tools/probes``) is a graph of one operator. The runtime's outputs
 operands, requantized by rounding half to even. A cell of the table is (operator, ``spec.scheme``); its verdict is the worst of its
 probes. If it is right up to 4 dimensions only, 5 and 6 are cells of their own: the scheme with ``+rank5``, ``+rank6``.
 
-    python tools/probe_runtimes.py [--only ADD]    measure, print the table, and write the file (unless --only)
-    python tools/probe_runtimes.py --only ADD --update    write what was measured of this operator, and keep the others
-    python tools/probe_runtimes.py --check         measure and exit with 1 if the file says otherwise
+    python tools/probe_runtimes.py                        measure, print the table, and write the file
+    python tools/probe_runtimes.py --only ADD --update    this operator alone; the file keeps what is known of the others
+    python tools/probe_runtimes.py --scheme i16 --update  only schemes that begin so, likewise
+    python tools/probe_runtimes.py --check                measure and exit with 1 if the file says otherwise
 """
 
 from __future__ import annotations
@@ -85,13 +86,20 @@ def measure(runtime: str, probes: Sequence[Probe]) -> dict[str, dict[str, str]]:
     return table
 
 
+def _added(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    ops = known.get("ops", {})
+    return {"version": new["version"], "ops": ops | {op: ops.get(op, {}) | cells for op, cells in new["ops"].items()}}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="OP", help="this operator alone; the file is not written")
-    parser.add_argument("--update", action="store_true", help="with --only: write this operator's rows")
+    parser.add_argument("--scheme", default="", help="element types with this beginning alone; the file is not written")
+    parser.add_argument("--update", action="store_true", help="with --only or --scheme: write the cells that were measured")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
     options = parser.parse_args()
     probes = [p for family in FAMILIES for p in family() if options.only in (None, p.node.op)]
+    probes = [p for p in probes if spec.scheme(p.node).startswith(options.scheme)]
     found: dict[str, Any] = {r: {"version": v, "ops": measure(r, probes)} for r, v in runtimes.versions().items()}
     known: dict[str, Any] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
     differences = 0
@@ -102,12 +110,9 @@ def main() -> int:
             differences += len(changed)
             print(f"{op:18} {key:16} " + " ".join(f"{r}: {new.get(key, ''):8}" for r, (new, _) in rows.items()), *changed)
     print(f"{len(probes)} probes" + (f", {differences} differences" if options.check else ""))
-    if options.only and options.update:
-        for runtime, measured in found.items():
-            known[runtime]["ops"].update(measured["ops"])
-        found = known
-    if not options.check and (options.update or not options.only):
-        TABLE.write_text(json.dumps(found, indent=1) + "\n")
+    partial = options.only or options.scheme
+    if not options.check and (options.update or not partial):
+        TABLE.write_text(json.dumps({r: _added(known.get(r, {}), new) if partial else new for r, new in found.items()}, indent=1) + "\n")
     return 1 if differences else 0
 
 

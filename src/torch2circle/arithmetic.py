@@ -13,11 +13,15 @@ from .errors import QuantizationError
 from .ir import Array, DType, Quant, Type
 
 INT32_MAX = 2**31 - 1
+INT48_MAX = 2**47 - 1
+"""What kernels with 64-bit sums rescale: they multiply them by 16 bits."""
 
 
 @dataclass(frozen=True)
 class Bias:
-    """``q`` int32[n] and its scale float32[n]; ``weight_scale`` is float32[n], larger than given where a bias would not fit."""
+    """``q`` int32[n] (int64 of wide sums) and its scale float32[n]; ``weight_scale`` is float32[n], larger than given where a bias would
+    not fit.
+    """
 
     q: Array
     quant: Quant
@@ -25,10 +29,10 @@ class Bias:
     raised: Array
 
     def value_type(self) -> Type:
-        return Type(self.q.shape, DType.INT32, self.quant)
+        return Type(self.q.shape, DType.of(self.q), self.quant)
 
 
-def quantize_bias(bias: Array, input_scale: np.float32, weight_scale: Array, accumulated: int = 0) -> Bias:
+def quantize_bias(bias: Array, input_scale: np.float32, weight_scale: Array, accumulated: int = 0, *, wide: bool = False) -> Bias:
     """``q = rint(bias / (input_scale * weight_scale))`` in float64, with the product taken in float32 as the file states it.
 
     Args:
@@ -36,6 +40,7 @@ def quantize_bias(bias: Array, input_scale: np.float32, weight_scale: Array, acc
         input_scale: the activation's scale.
         weight_scale: float32[1] or float32[n].
         accumulated: largest sum of products the kernel adds to the bias, so that the int32 accumulator cannot overflow.
+        wide: the accumulator and the bias are int64, as next to int16 activations.
 
     A channel whose bias does not fit gets its weight scale raised just enough (all channels at once if there is one scale);
     the caller requantizes those weights. PyTorch and LiteRT both define the bias scale as that product; a bias clamped
@@ -49,7 +54,7 @@ def quantize_bias(bias: Array, input_scale: np.float32, weight_scale: Array, acc
         raise QuantizationError(
             f"a bias must be a finite number: {bias[~np.isfinite(real)][0]} in channel {int(np.argmin(np.isfinite(real)))}"
         )
-    limit = INT32_MAX - accumulated
+    limit = (INT48_MAX if wide else INT32_MAX) - accumulated
     scale = np.float32(input_scale) * weight_scale.astype(np.float32)
     # 1.0001: the raised scale is rounded to float32, and so is its product with the input's scale
     least = np.abs(real) / limit / np.float64(input_scale) * 1.0001
@@ -59,9 +64,9 @@ def quantize_bias(bias: Array, input_scale: np.float32, weight_scale: Array, acc
     weight_scale = np.where(raised, need, weight_scale.astype(np.float64)).astype(np.float32)
     scale = np.float32(input_scale) * weight_scale
     q = np.rint(real / scale.astype(np.float64)).astype(np.int64)
-    assert np.abs(q).max(initial=0) <= INT32_MAX
+    assert np.abs(q).max(initial=0) <= limit
     quant = Quant(scale, np.zeros(len(scale), np.int64), 0 if len(scale) > 1 else None)
-    return Bias(q.astype(np.int32), quant, weight_scale, np.flatnonzero(raised))
+    return Bias(q if wide else q.astype(np.int32), quant, weight_scale, np.flatnonzero(raised))
 
 
 def rescaled(weight: Array, factor: Array, axis: int) -> Array:

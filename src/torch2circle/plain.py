@@ -10,17 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.ao.quantization.fx._decomposed  # makes torch.ops.quantized_decomposed
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from .errors import UnsupportedUse
+from .errors import QuantizationError, UnsupportedUse
 
 Number = float | Tensor
 FLOAT_NOISE = 2.0**-14
 """Of the largest result: what sums of float32 products differ by if they are added in another order."""
 FLOAT32 = (torch.float32, 6)  # as a default value in a schema it is a number
-QUANTIZED = {torch.uint8: torch.quint8, torch.int8: torch.qint8}
+QUANTIZED = {torch.uint8: torch.quint8, torch.int8: torch.qint8, torch.int32: torch.qint32}
 ACTIVATIONS: Mapping[str, Callable[[Tensor, Sequence[Any], str], Tensor]] = {
     "none": lambda x, _, __: x,
     "relu": lambda x, _, __: torch.relu(x),
@@ -29,6 +30,17 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor, Sequence[Any], str], Tensor]] = {
     "swish": lambda x, _, __: F.silu(x),
     "gelu": lambda x, _, algorithm: F.gelu(x, approximate=algorithm),
 }
+
+
+def formula_for(op: str, bound: Mapping[str, Any], known: Callable[[Tensor], bool]) -> Callable[..., Tensor] | None:
+    """The formula of an operator, unless no quantized tensor of PyTorch can hold its result: int16, a scale that is not ``known``, or for
+    a constant other blocks than channels and groups of a row."""
+    scale = bound.get("scale")
+    if bound.get("dtype") is torch.int16 or (isinstance(scale, Tensor) and not known(scale)):
+        return None
+    if op == "torchao::dequantize_affine" and known(bound["input"]) and not _is_storable(bound):
+        return None
+    return FORMULAS.get(op)
 
 
 def deviation(made: Tensor, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -53,30 +65,11 @@ def real(x: Tensor, scale: Number, zero_point: Number) -> Tensor:
 
 
 def real_channels(x: Tensor, scales: Tensor, zero_points: Tensor | None, axis: int = 0, *_: Any) -> Tensor:
+    if len(scales) != x.shape[axis]:
+        message = f"{len(scales)} scale(s) for {x.shape[axis]} channels"
+        raise QuantizationError(message, hint="calibrate the prepared model with real data before it is converted")
     zeros = torch.zeros(len(scales), dtype=torch.int64) if zero_points is None else zero_points.long()
     return torch.dequantize(torch._make_per_channel_quantized_tensor(x, scales, zeros, axis))
-
-
-def real_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point: Tensor | None, *_: Any) -> Tensor:
-    """torchao's: a scale for each channel, for each group of a row, or one for all."""
-    if scale.numel() == 1:
-        return real(x, scale, 0 if zero_point is None else zero_point)
-    channels = x if _channels(x, block) else x.reshape(-1, block[-1])
-    return real_channels(channels, scale.flatten(), None if zero_point is None else zero_point.flatten()).reshape(x.shape)
-
-
-def _channels(x: Tensor, block: Sequence[int]) -> bool:
-    return tuple(block) == (1, *x.shape[1:])
-
-
-def has_formula(op: str, args: Mapping[str, Any], computed: bool) -> bool:
-    """Whether ``FORMULAS`` says what a call computes, whose operands are ``computed`` from an input or are constants."""
-    if op != "torchao::dequantize_affine":
-        return op in FORMULAS
-    x, block, zero_point = args["input"], args["block_size"], args["zero_point"]
-    rows = _channels(x, block) or list(block[:-1]) == [1] * (x.dim() - 1)
-    plain = x.dtype is torch.int8 and args["output_dtype"] in FLOAT32 and (zero_point is None or not zero_point.is_floating_point())
-    return not computed and plain and (rows or args["scale"].numel() == 1)
 
 
 def rounded(x: Tensor, scale: Number, zero_point: Number, dtype: torch.dtype | None) -> Tensor:
@@ -91,13 +84,58 @@ def rounded(x: Tensor, scale: Number, zero_point: Number, dtype: torch.dtype | N
 
 def quantize(x: Tensor, scale: Number, zero_point: Number, low: int, high: int, dtype: torch.dtype, *_: Any) -> Tensor:
     integers, info = rounded(x, scale, zero_point, dtype), torch.iinfo(dtype)
-    if (int(low), int(high)) == (info.min, info.max):
-        return integers
-    return torch.clamp(integers, *((int(end) - int(zero_point)) * float(scale) for end in (low, high)))
+    ends = (None if int(end) == idle else (int(end) - int(zero_point)) * float(scale) for end, idle in ((low, info.min), (high, info.max)))
+    return integers if (low, high) == (info.min, info.max) else torch.clamp(integers, *ends)
 
 
 def dequantize(x: Tensor, scale: Number, zero_point: Number, *_: Any) -> Tensor:
     return real(x, scale, zero_point)
+
+
+# -- torchao's own pair, whose scales are those of blocks
+
+
+def quantize_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point: Tensor | None, dtype: torch.dtype, *ends: Any) -> Tensor:
+    zero_points, info = torch.zeros_like(scale) if zero_point is None else zero_point, torch.iinfo(dtype)
+    low, high = (idle if end is None else int(end) for end, idle in zip(ends[:2], (info.min, info.max), strict=True))
+    if scale.numel() == 1:
+        return quantize(x, scale, zero_points, low, high, dtype)
+    return (torch.round(x * (1 / spread(scale, x))) + spread(zero_points, x)).clamp(low, high).to(dtype)
+
+
+def dequantize_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point: Tensor | None, *_: Any) -> Tensor:
+    zero_points = torch.zeros_like(scale) if zero_point is None else zero_point
+    if scale.numel() == 1:
+        return real(x, scale, zero_points)
+    if (axis := _channel_axis(x, block)) is not None:
+        return real_channels(x, scale.flatten(), zero_points.flatten(), axis)
+    if _in_groups(x, block):
+        return real_channels(x.reshape(-1, block[-1]), scale.flatten(), zero_points.flatten()).reshape(x.shape)
+    return (x - spread(zero_points, x)) * spread(scale, x)
+
+
+def _channel_axis(x: Tensor, block: Sequence[int]) -> int | None:
+    """The axis whose every index has a scale of its own."""
+    axes = [axis for axis, size in enumerate(block) if size != x.shape[axis]]
+    return axes[0] if len(axes) == 1 and block[axes[0]] == 1 else None
+
+
+def _in_groups(x: Tensor, block: Sequence[int]) -> bool:
+    return x.dtype in QUANTIZED and list(block[:-1]) == [1] * (x.dim() - 1)
+
+
+def _is_storable(bound: Mapping[str, Any]) -> bool:
+    x, block, zero_point = bound["input"], bound["block_size"], bound["zero_point"]
+    blocks = bound["scale"].numel() == 1 or _channel_axis(x, block) is not None or _in_groups(x, block)
+    integers = x.dtype in QUANTIZED and (zero_point is None or not zero_point.is_floating_point())
+    return blocks and integers and bound["output_dtype"] in FLOAT32
+
+
+def spread(facts: Tensor, x: Tensor) -> Tensor:
+    """One number for each block, as one for each element."""
+    for axis, size in enumerate(x.shape):
+        facts = facts.repeat_interleave(size // facts.shape[axis], axis)
+    return facts
 
 
 # -- a product of integers and what is computed behind it, in float, before it is rounded
@@ -164,7 +202,8 @@ FORMULAS: Mapping[str, Callable[..., Tensor]] = {
     **dict.fromkeys((f"quantized_decomposed::quantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), quantize),
     **dict.fromkeys((f"quantized_decomposed::dequantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), dequantize),
     "quantized_decomposed::dequantize_per_channel": real_channels,
-    "torchao::dequantize_affine": real_blocks,
+    "torchao::quantize_affine": quantize_blocks,
+    "torchao::dequantize_affine": dequantize_blocks,
     **dict.fromkeys(
         (
             "onednn::qconv_pointwise", "onednn::qconv_pointwise.tensor", "onednn::qconv1d_pointwise", "onednn::qconv2d_pointwise",

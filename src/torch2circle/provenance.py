@@ -69,10 +69,10 @@ class Provenance:
             part, source = frame.f_locals.get("self"), frame.f_code.co_filename
             path = self.paths.get(id(part))
             if isinstance(part, fx.GraphModule) and source.startswith(_GENERATED) and (node := self._node(part, source, number)):
-                path = ".".join(filter(None, (path, _module_of(node))))
-                lines = _source_lines(node.meta.get("stack_trace") or "")
-                if lines and not file:
-                    file, line = lines[-1]
+                place = _place_of(node)
+                path = ".".join(filter(None, (path, place[0])))
+                if not file:
+                    _, file, line = place
             if module is None:
                 module = path
             if not file and _is_users(source):
@@ -92,6 +92,13 @@ class Provenance:
         owners = self._packed.get(_fingerprint(arg), []) if self._packed and isinstance(arg, torch.ScriptObject) else []
         # twins with equal weights are told apart by their order
         return owners.pop(0) if len(owners) > 1 else owners[0] if owners else ""
+
+
+def place_of_part(module: nn.Module, path: str) -> Where:
+    """Where the model uses one of its parts: an exported graph knows the module and the line whose result the part gets."""
+    calls = [node for node in module.graph.nodes if node.target == path] if isinstance(module, fx.GraphModule) else []
+    places = [_place_of(node) for call in calls for node in (*call.all_input_nodes, call)]
+    return next((Where("", *place) for place in places if place[0]), Where(module=path.rpartition(".")[0]))
 
 
 def _tensors(part: nn.Module) -> dict[str, Tensor]:
@@ -149,9 +156,13 @@ def _is_recording(frame: FrameType) -> bool:
     return frame.f_code.co_name == "record" and frame.f_globals.get("__name__") == f"{__package__}.record"
 
 
-def _module_of(node: fx.Node) -> str:
-    stack = node.meta.get("nn_module_stack") or {}
-    return str([*stack.values()][-1][0]) if stack else ""
+def _place_of(node: fx.Node) -> tuple[str, str, int]:
+    """Module, file and line that an exported graph remembers of a node; of a weight that is quantized or dequantized, of its reader."""
+    if all(source.op == "get_attr" for source in (*node.all_input_nodes, *[node] * (not node.all_input_nodes))):
+        readers = [user for reader in node.users for user in (reader, *reader.users)]
+        node = next((each for each in (node, *readers) if each.meta.get("nn_module_stack")), node)
+    stack, lines = node.meta.get("nn_module_stack") or {}, _source_lines(node.meta.get("stack_trace") or "")
+    return str([*stack.values()][-1][0]) if stack else "", *(lines[-1] if lines else ("", 0))
 
 
 def _source_lines(trace: str) -> list[tuple[str, int]]:

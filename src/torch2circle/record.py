@@ -15,15 +15,14 @@ from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor, fx, nn
-from torch.ao.quantization import FakeQuantizeBase, ObserverBase
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import RecordError, UserError
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, operator_of, storage_of, write_back
-from .plain import FORMULAS, deviation, has_formula
-from .provenance import Provenance
+from .plain import deviation, formula_for
+from .provenance import Provenance, place_of_part
 from .trees import Path, has_names, hides_tensors, leaves, replaced
 from .unfused import UNFUSED, padded_encoders, without_fast_path
 
@@ -50,7 +49,10 @@ SHAPED_BY = {"aten::index.Tensor": "indices", "aten::masked_select": "mask"}
 PACKED = "run the layer on the padded tensor, all samples at one length: in one direction it gives the same up to the end of each"
 # Made of operators that write in place, so that the message would be about these; and what they make is complex.
 SPECTRA = {"aten::stft", "aten::stft.center", "aten::istft"}
-TRAINING = "it trains: call model.eval(), before torch.export.export if that made it, and pass training=self.training to F.dropout"
+TRAINING = (
+    "it trains: call model.eval(), before torch.export.export if that made it, and pass training=self.training to F.dropout; "
+    "for a graph there is torchao.quantization.pt2e.move_exported_model_to_eval(model)"
+)
 STATISTICS = {"num_batches_tracked", "running_mean", "running_var"}
 STATELESS = "state cannot live in the file: take it as an argument and return it instead (docs/signatures.md)"
 FUNCTIONAL = "use the form that returns a new tensor"
@@ -67,6 +69,8 @@ RESHAPES = {"aten::reshape", "aten::view"}
 # Layers whose weight the file may hold in another type than PyTorch computes in.
 WEIGHTED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
 WEIGHTS = ("stored", "float16")
+OBSERVING = {"ObserverBase", "FakeQuantizeBase", "AffineQuantizedObserverBase"}
+"""Classes by name: torchao has some of its own, and need not be installed."""
 
 
 @dataclass(frozen=True)
@@ -229,11 +233,13 @@ def refuse_unfinished(module: nn.Module) -> None:
     """
     training_matters = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
     for name, part in module.named_modules():
-        if isinstance(part, (ObserverBase, FakeQuantizeBase)):
+        if OBSERVING.intersection(base.__name__ for base in type(part).__mro__):
+            eager = type(part).__module__.startswith("torch.ao.")
+            convert = "torch.ao.quantization.convert(model.eval(), inplace=True)" if eager else "convert_pt2e(model) of torchao"
             raise RecordError(
                 f"the model is prepared but not converted, it still holds an observer: {name} ({type(part).__name__})",
-                where=Where(module=name.rpartition(".")[0]),
-                hint="after calibration or training call torch.ao.quantization.convert(model.eval(), inplace=True)",
+                where=place_of_part(module, name),
+                hint=f"after calibration or training call {convert}",
             )
         # convert() leaves `training` set on the modules it makes, to no effect; elsewhere only those count whose result depends on it
         matters = part is module or (isinstance(part, training_matters) and not type(part).__module__.startswith("torch.ao."))
@@ -325,11 +331,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
         computed = any(id(t) in self.number for t in tensors)
-        if has_formula(op, bound, computed):
-            with self:
-                made = FORMULAS[op](*bound.values())
-            self.compare(deviation(made, func, args, kwargs or {}), op, bound)
-            return made
+        if formula := formula_for(op, bound, lambda tensor: id(tensor) not in self.number):
+            return self.by_formula(formula, func, op, bound, args, kwargs or {})
+        if op == "aten::batch_norm" and bound["training"] and bound["running_mean"] is not None:
+            self.refuse("the graph was exported in train mode, its batch norm takes the statistics of the batch", op, bound, TRAINING)
         written = [bound[a.name] for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
         if written and op != "aten::detach_":
             return self.write(func, op, bound, written, run)
@@ -352,6 +357,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.turned[id(result)] = bound["self"]
             self.alive.append(result)
         return result
+
+    def by_formula(
+        self, formula: Callable[..., Tensor], func: Any, op: str, bound: Mapping[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        try:
+            with self:
+                made = formula(*bound.values())
+        except UserError as error:
+            error.where = error.where or self.provenance.here(op, bound)
+            raise
+        self.compare(deviation(made, func, args, kwargs), op, bound)
+        return made
 
     def decomposition(self, func: Any, op: str, tensors: Sequence[Tensor]) -> Callable[..., Any] | None:
         """What computes an operator that is not recorded whole: its composite kernel, or PyTorch's own decomposition into its core.

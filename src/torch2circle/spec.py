@@ -152,10 +152,19 @@ OPS: dict[str, Op] = {
     "SPACE_TO_DEPTH": Op("SpaceToDepthOptions", moves=True),
     "SPACE_TO_BATCH_ND": Op("SpaceToBatchNDOptions", (3, 3), moves=True),
     "BATCH_TO_SPACE_ND": Op("BatchToSpaceNDOptions", (3, 3), moves=True),
-    "QUANTIZE": Op("QuantizeOptions", versions={"f32->i8": 1, "f32->u8": 1, "u8->i8": 2, "i8->u8": 2, "i8->i8": 2, "u8->u8": 2}),
-    "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5, "f16->f32": 3, "i4->f32": 6, "i4->f32+pc": 6}),
+    "QUANTIZE": Op(
+        "QuantizeOptions", versions={"f32->i8": 1, "f32->u8": 1, "u8->i8": 2, "i8->u8": 2, "i8->i8": 2, "u8->u8": 2, "f32->i16": 2}
+    ),
+    "DEQUANTIZE": Op("DequantizeOptions", versions={"i8->f32+pc": 5, "f16->f32": 3, "i16->f32": 3, "i4->f32": 6, "i4->f32+pc": 6}),
     "CAST": Op("CastOptions"),
     "CUSTOM": Op(inputs=(0, 10_000)),
+}  # fmt: skip
+
+# The versions that came with int16 activations.
+_INT16 = {
+    "CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 7, "BATCH_MATMUL": 3, "ADD": 3, "SUB": 5, "MUL": 4,
+    "MAXIMUM": 4, "MINIMUM": 4, "MAX_POOL_2D": 3, "AVERAGE_POOL_2D": 3, "MEAN": 3, "RELU": 3, "RELU6": 3, "LEAKY_RELU": 2,
+    "CONCATENATION": 3, "SPLIT": 4, "SLICE": 4, "STRIDED_SLICE": 4, "GATHER": 4, "PAD": 3, "PADV2": 3, "TRANSPOSE": 4,
 }  # fmt: skip
 
 
@@ -223,6 +232,8 @@ def version(node: Node) -> int:
     spec, key = OPS[node.op], scheme(node)
     types = key.partition("+")[0]
     has_int8 = types.startswith("i8") or types.endswith("i8")
+    if types.partition("/")[0] == "i16":
+        return _INT16.get(node.op, spec.since)
     return spec.versions.get(key, spec.versions.get(types, spec.since + has_int8))
 
 
@@ -283,5 +294,5 @@ def _is_finer(out: Value, data: Value) -> bool:
 
 
 def _requantizes(node: Node) -> bool:
-    eight_bit = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type.dtype in (DType.INT8, DType.UINT8)]
-    return len({v.type.quant for v in eight_bit}) > 1
+    scaled = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type.dtype in (DType.INT8, DType.UINT8, DType.INT16)]
+    return len({v.type.quant for v in scaled}) > 1

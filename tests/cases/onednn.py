@@ -15,6 +15,7 @@ from .making import FLOAT, NCHW, WEIGHTED, Case, Made, Near, Shape, floating
 
 D, N = torch.ops.quantized_decomposed, torch.ops.onednn
 SCALE, ZERO_POINT = 0.0641713, 63  # seven bits, which no kernel overflows on
+ADDED = Near(1, 0.45, "a layer that something is added to has integers of its own: they are rounded by up to a step of the result")
 PRODUCT = Near(1, 0.95, "onert rounds a product in fixed point twice, the first time to sixteenths of a step", ("onert",))
 
 
@@ -156,8 +157,8 @@ CASES = [
     Case("onednn.conv2d", lambda: conv(N.qconv2d_pointwise.default), WEIGHTED),
     Case("onednn.conv2d_tensors", lambda: conv(N.qconv2d_pointwise.tensor, tensors=True), WEIGHTED),
     Case("onednn.conv3d", lambda: conv(N.qconv3d_pointwise, (2, 3, 5, 7, 9), (5, 3, 3, 3, 3)), WEIGHTED),
-    Case("onednn.conv_sum", lambda: conv_sum(N.qconv2d_pointwise.binary), ISLAND),
-    Case("onednn.conv_sum_relu", lambda: conv_sum(N.qconv2d_pointwise.binary_tensor, post="relu", tensors=True), ISLAND),
+    Case("onednn.conv_sum", lambda: conv_sum(N.qconv2d_pointwise.binary), ADDED),
+    Case("onednn.conv_sum_relu", lambda: conv_sum(N.qconv2d_pointwise.binary_tensor, post="relu", tensors=True), ADDED),
     Case("onednn.conv_sum_float", lambda: conv_sum(N.qconv2d_pointwise.binary, dtype=torch.float32), FLOAT),
     Case("onednn.linear", linear, WEIGHTED),
     Case("onednn.linear_per_tensor", lambda: linear(axis=None), WEIGHTED),
@@ -167,7 +168,7 @@ CASES = [
     Case("onednn.linear_gelu_tanh", lambda: linear(post=("gelu", [], "tanh")), ISLAND),
     Case("onednn.linear_int8", lambda: linear(dtype=torch.int8), WEIGHTED),
     Case("onednn.linear_float", lambda: linear(dtype=torch.float32), FLOAT),
-    Case("onednn.linear_sum", lambda: linear(N.qlinear_pointwise.binary, binary="sum"), ISLAND),
+    Case("onednn.linear_sum", lambda: linear(N.qlinear_pointwise.binary, binary="sum"), ADDED),
     Case("onednn.linear_add", lambda: linear(N.qlinear_pointwise.binary_tensor, tensors=True, binary="add", post=("relu", [], "")), ISLAND),
     Case("onednn.add", lambda: elementwise(N.qadd.tensor)),
     Case("onednn.add_relu", lambda: elementwise(N.qadd_relu.tensor)),

@@ -1,8 +1,9 @@
 """The probes of ``probe_runtimes.py``: models of one operator with the results that are right, one generator for each family."""
 
-from . import conversions, elementwise, moves, reductions, weighted
+from . import conversions, elementwise, moves, reductions, weighted, wide
 from .making import Probe
 
-FAMILIES = (*weighted.FAMILIES, *elementwise.FAMILIES, *reductions.FAMILIES, *moves.FAMILIES, *conversions.FAMILIES)
+_MODULES = (weighted, elementwise, reductions, moves, conversions, wide)
+FAMILIES = tuple(family for module in _MODULES for family in module.FAMILIES)
 
 __all__ = ["FAMILIES", "Probe"]

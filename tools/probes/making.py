@@ -13,7 +13,7 @@ from torch2circle import spec
 from torch2circle.ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
 
 F32, I8, U8, I32, I64, BOOL = DType.FLOAT32, DType.INT8, DType.UINT8, DType.INT32, DType.INT64, DType.BOOL
-I4 = DType.INT4
+I4, I16 = DType.INT4, DType.INT16  # both with zero point 0
 BYTES, REALS, NUMBERS, ALL = (I8, U8), (F32, I8, U8), (F32, I8, U8, I32, I64), (F32, I8, U8, I32, I64, BOOL)
 Attrs = dict[str, Any]
 SHAPE = (1, 20, 24, 16)  # 7680 elements: kernels that miss by 1 in a few outputs of a thousand are seen
@@ -74,13 +74,15 @@ def draw(
     """Random elements; ``zero`` is for int8 (128 more for uint8); ``positive`` keeps divisors away from 0."""
     rng = np.random.default_rng(zlib.crc32(f"{seed} {shape} {dtype}".encode()))
     zero += 128 if dtype is U8 else 0
+    scale, zero = (scale if scale < 0.001 else 0.0004, 0) if dtype is I16 else (scale, zero)
     low = zero + 20 if positive else np.iinfo(dtype.numpy).min if dtype in BYTES else 0
     ranges = {F32: (-4.0, 4.0), BOOL: (0, 2), U8: (low, 256), I8: (low, 128), I32: (-20_000, 20_000), I64: (-(2**30), 2**30)}
+    ranges |= {I16: (-(2**15), 2**15)}
     if positive:
         ranges |= {F32: (0.5, 4.0), I32: (1, 60), I64: (1, 60)}
     drawn = rng.uniform(*ranges[dtype], shape)
     array = drawn if dtype is F32 else np.floor(drawn)
-    quant = Quant.per_tensor(scale, zero) if dtype in BYTES else None
+    quant = Quant.per_tensor(scale, zero) if dtype in (*BYTES, I16) else None
     return Operand(Type(tuple(shape), dtype, quant), np.asarray(array, dtype.numpy), const)
 
 
@@ -90,7 +92,9 @@ def const(values: Any, dtype: DType = I32) -> Operand:
 
 
 def fitted(real: Array, dtype: DType) -> Quant | None:
-    """The quantization that just holds the values; ``None`` for other types than bytes."""
+    """The quantization that just holds the values; ``None`` for other types than bytes and int16."""
+    if dtype is I16:
+        return Quant.per_tensor(float(np.float32(np.abs(real).max() / 32767)), 0)
     if dtype not in BYTES:
         return None
     low, high = min(0.0, real.min()), max(0.0, real.max())

@@ -8,13 +8,14 @@ import numpy as np
 
 from torch2circle.ir import Array, DType, Quant, Type
 
-from .making import F32, I4, I8, I32, I64, SHAPE, U8, Attrs, Operand, Probe, const, draw, probe
+from .making import F32, I4, I8, I16, I32, I64, SHAPE, U8, Attrs, Operand, Probe, const, draw, probe
 
 # scheme -> element types of activation and weight, and whether each output channel has its own scale
 WEIGHTS = {
     "f32": (F32, F32, False), "i8/i8pc": (I8, I8, True), "i8/i8pt": (I8, I8, False),
     "u8/u8pc": (U8, U8, True), "u8/u8pt": (U8, U8, False), "u8/i8pc": (U8, I8, True),
     "f32/i8pc": (F32, I8, True), "f32/i8pt": (F32, I8, False), "f32/u8pc": (F32, U8, True), "f32/u8pt": (F32, U8, False),
+    "i16/i8pc": (I16, I8, True), "i16/i8pt": (I16, I8, False),
 }  # fmt: skip
 
 
@@ -76,8 +77,9 @@ def bias(x: Operand, w: Operand, count: int) -> Operand:
     if x.type.dtype is F32 or x.type.quant is None or w.type.quant is None:
         return draw("bias", (count,), F32, const=True)
     quant = Quant(x.type.quant.scale * w.type.quant.scale, np.zeros_like(w.type.quant.zero_point), None if w.type.quant.axis is None else 0)
-    array = np.random.default_rng(6).integers(-20000, 20000, count).astype(np.int32)
-    return Operand(Type((count,), I32, quant), array, const=True)
+    dtype = I64 if x.type.dtype is I16 else I32
+    array = np.random.default_rng(6).integers(-20000, 20000, count).astype(dtype.numpy)
+    return Operand(Type((count,), dtype, quant), array, const=True)
 
 
 def activation(shape: Sequence[int], dtype: DType) -> Operand:

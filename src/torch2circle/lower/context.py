@@ -76,6 +76,9 @@ class Builder:
         self.corrected: dict[int, Array] = {}
         self.steps: dict[int, float] = {}
         self.dequantize: dict[int, Callable[[Context], Value]] = {}
+        self.quants: dict[int, Quant] = {}  # of plain integers, which do not know it themselves
+        self.grids: dict[int, Any] = {}  # of scales that are chosen at run time
+        self.unrounded: dict[int, tuple[Ref, Ref]] = {}  # of tensors rounded at run time: what they were before, and the scale
         self.read = recording.read()
         self._arranged: dict[tuple[Value, Perm], Value] = {}
         self._constants: dict[int, Placed] = {}
@@ -140,8 +143,9 @@ class Context:
         return tuple(self.outs[0].shape)
 
     def out_type(self, index: int = 0) -> Type:
-        """The type PyTorch's result has, in PyTorch's order."""
-        return type_of(self.outs[index], self.where)
+        """The type PyTorch's result has, in PyTorch's order; plain integers do not know their scale, but the builder may."""
+        type_ = type_of(self.outs[index], self.where)
+        return replace(type_, quant=self.builder.quants.get(self.call.outs[index], type_.quant))
 
     def recorded(self, argument: str) -> Tensor:
         """What PyTorch was given for an argument that is a tensor."""

@@ -22,6 +22,7 @@ from ..optimize.fuse import ACTIVATIONS
 from ..quant import INSTEAD, type_of
 from ..record import WEIGHTED, Call, Recording, Ref
 from ..spec import OPS, check
+from .chosen import DEQUANTIZE, on_unrounded, prepare_hybrid
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .custom import write_as_custom
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
@@ -33,6 +34,8 @@ EMPTY = "at least one element: runtimes crash on tensors without"
 # Operators whose weight may be given as it is stored, dequantized by the file; and those where groups of a row have scales.
 TAKES_STORED = re.compile(rf"({WEIGHTED.pattern}|torch2circle::linear_by_row\b)")
 TAKES_GROUPS = re.compile(r"(aten::linear|torch2circle::linear_by_row)\b")
+# Those that may compute on the integers of a constant.
+ARITHMETIC = ("aten::add.Tensor", "aten::sub.Tensor", "aten::mul.Tensor")
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def _refuse_missing(recording: Recording, calls: Sequence[Call]) -> None:
         raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()], reasons)
 
 
-def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
+def _lower_call(builder: Builder, rounded: Call, lowering: Lowering) -> None:
+    call = on_unrounded(builder, rounded) if TAKES_STORED.match(rounded.op) else rounded
     first = next(iter(call.args))
     args = {("x" if name == first and name not in lowering.params else name): value for name, value in call.args.items()}
     activations = {name: value for name, value in args.items() if name in lowering.params and name not in PARAMETERS}
@@ -135,10 +139,12 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     placed = [builder.place(leaf, call.where) for leaf in tensors]
     order = _common_order(lowering.order, placed)
     c = Context(builder, call, order)
+    if call is not rounded:
+        prepare_hybrid(c, rounded)
     if lowering.order is Order.LAST:
         c.only(len(order) == 4, "number of dimensions", len(order), "4: batch, channels, height, width")
     c.only(call.op == "aten::cat" or all(p.value.type.size for p in placed), "operand", "a tensor without elements", EMPTY)
-    if call.op != "aten::dequantize.self":
+    if call.op not in ("aten::dequantize.self", *DEQUANTIZE):
         _refuse_run_time_scales(builder, tensors, c.where)
     island = lowering.island and any(p.value.type.quant for p in placed)
     if island:
@@ -147,11 +153,12 @@ def _lower_call(builder: Builder, call: Call, lowering: Lowering) -> None:
     def operand(leaf: Any) -> Any:
         if not isinstance(leaf, (Ref, Tensor)):
             return leaf
-        placed = builder.place(leaf)
+        stored = _integers(c, leaf)
+        placed = builder.place(leaf if stored is None else stored)
         if lowering.order is Order.FREE:
             return placed
         value = builder.arrange(placed, plain(len(placed.order))) if lowering.order is Order.PLAIN else _in_order(c, placed, order)
-        return _dequantized(c, value) if island else value
+        return value if stored is None and not island else _dequantized(c, value)
 
     operands = {name: pytree.tree_map(operand, value) for name, value in activations.items()}
     parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
@@ -223,14 +230,29 @@ def _refuse_run_time_scales(builder: Builder, tensors: Sequence[Any], where: Whe
         raise UnsupportedUse("the scale of a quantized tensor", "computed from the data", accepted, where=where)
 
 
+def _integers(c: Context, leaf: Ref | Tensor) -> Tensor | None:
+    """The integers, of one scale, that a constant operand was dequantized from."""
+    stored = c.builder.recording.stored_as(leaf) if c.call.op in ARITHMETIC and isinstance(leaf, Tensor) else None
+    return stored if stored is not None and stored.is_quantized and stored.qscheme() is torch.per_tensor_affine else None
+
+
 def _parameter(c: Context, name: str) -> Tensor | None:
     value = c.call.args[name]
     c.only(not isinstance(value, Ref), name, "a tensor computed from an input", "a parameter of the model")
     if isinstance(value, Tensor) and name == "weight" and TAKES_STORED.match(c.call.op):
         stored = c.builder.recording.stored_as(value)
-        fits = stored.shape == value.shape or (TAKES_GROUPS.match(c.call.op) and stored.shape[-1] < value.shape[-1])
-        return stored if fits and stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
+        grouped = TAKES_GROUPS.match(c.call.op) and stored.shape[-1] < value.shape[-1]
+        if grouped or (stored.shape == value.shape and _scaled_by_outputs(c, stored)):
+            return stored if stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
     return cast("Tensor | None", value)
+
+
+def _scaled_by_outputs(c: Context, weight: Tensor) -> bool:
+    """Whether the scales of a weight, if there are several, are one for each output channel: sums in integers have no others."""
+    if not weight.is_quantized or weight.qscheme() is not torch.per_channel_affine:
+        return True
+    transposed = "transpose" in c.call.op or bool(c.call.args.get("transposed"))
+    return weight.q_per_channel_axis() == int(transposed) and not (transposed and c.call.args["groups"] != 1)
 
 
 def _common_order(wanted: Order, placed: Sequence[Placed]) -> Perm:
@@ -291,9 +313,10 @@ def _quantized(c: Context, number: int, made: Placed) -> Placed:
 def _check(builder: Builder, call: Call, lowering: Lowering, number: int) -> None:
     """The value has the type PyTorch's result has; found here, at the lowering that made it."""
     placed, tensor = builder.env[number], builder.recording.tensors[number]
-    expected = type_of(tensor, call.where)
     if number in builder.dequantize:
         return
+    expected = type_of(tensor, call.where)
+    expected = replace(expected, quant=builder.quants.get(number, expected.quant))
     if (
         placed.shape != expected.shape
         or placed.value.type.dtype != expected.dtype

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from ..ir import Graph
-from . import affine, fold, fuse, layout
+from . import affine, fold, fuse, layout, sums
 from .engine import Rule, rewrite, rule
 from .share import share
 
@@ -12,7 +12,7 @@ RULES: list[Rule] = [*layout.RULES, *fuse.RULES, *affine.RULES]
 
 def optimize(graph: Graph, fired: Counter[str] | None = None) -> Graph:
     """The same numbers with fewer operators."""
-    return rewrite(graph, [*RULES, *fold.RULES], fired)
+    return rewrite(graph, [*RULES, *fold.RULES, *sums.RULES], fired)
 
 
 __all__ = ["RULES", "Rule", "optimize", "rewrite", "rule", "share"]

@@ -19,10 +19,17 @@ def represents(value: Value, low: float, high: float) -> bool:
     quant = value.type.quant
     if quant is None:
         return False
-    info = np.iinfo(value.type.dtype.numpy)
-    ends = (np.array([info.min, info.max]) - quant.zero_point[0]) * np.float64(quant.scale[0])
+    least, most = ends(value)
     # half a step of slack: an end that would round to the bound is the bound
-    return bool(ends[0] >= low - quant.scale[0] / 2 and ends[1] <= high + quant.scale[0] / 2)
+    return bool(least >= low - quant.scale[0] / 2 and most <= high + quant.scale[0] / 2)
+
+
+def ends(value: Value) -> tuple[np.float64, np.float64]:
+    """The least and the largest number that the integers of a value with one scale stand for."""
+    info, quant = np.iinfo(value.type.dtype.numpy), value.type.quant
+    assert quant is not None
+    least, most = (np.array([info.min, info.max]) - quant.zero_point[0]) * np.float64(quant.scale[0])
+    return least, most
 
 
 def _drop_activation(node: Node) -> Replacement:

@@ -94,6 +94,8 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
         lines = [f"  {n.op} ({scheme(n)}: {target.verdict(n)}) at {n.where}" for n in refused[:20]]
         more = [f"  and {len(refused) - 20} more"] if len(refused) > 20 else []
         others = {"onert": "litert", "one": "litert", "litert": "onert"}[target.name]
+        if target.name == "onert" and any("i16" in scheme(node) for node in refused):
+            others = "litert and one"
         raise TargetError(
             "\n".join([f"target {target.name} cannot run {len(refused)} operator(s):", *lines, *more]),
             hint=f"--target {others} may run them",
@@ -178,9 +180,18 @@ def island_nodes(graph: Graph) -> list[Node]:
 
 
 def islands(graph: Graph) -> list[Finding]:
-    """A note for each of ``island_nodes``."""
-    said = ((node.where, f"{node.op} computes in float ({node.where})") for node in island_nodes(graph))
+    """A note for each of ``island_nodes``, and for each layer on integers whose result the model leaves in float."""
+    inside = island_nodes(graph)
+    said = [(node.where, f"{node.op} computes in float ({node.where})") for node in inside]
+    layers = [node for node in graph.nodes() if node not in inside and _dequantizes(node)]
+    said += [(node.where, f"{node.op} computes in float: the model does not quantize its result ({node.where})") for node in layers]
     return [Finding("note", "island", where.module or "<top>", message) for where, message in said]
+
+
+def _dequantizes(node: Node) -> bool:
+    data = node.inputs[OPS[node.op].data] if OPS[node.op].weighted else None
+    source = data.node.inputs[0] if data is not None and data.node is not None and data.node.op == "DEQUANTIZE" else None
+    return source is not None and source.data is None
 
 
 __all__ = ["OPS", "Target", "flavoured", "island_nodes", "islands", "legalize", "measured", "rewritten"]

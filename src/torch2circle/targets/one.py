@@ -2,7 +2,7 @@
 
 There is no runtime to measure: the table is the contract, every operator in float32 and in uint8. It differs from
 onert's in what onert 0.1.0 gets wrong but the toolchain accepts: per-channel FULLY_CONNECTED, activations on their own.
-Activations and weights of int16 with int64 biases, its other family, come only from bundles of q-implant.
+Its other family is activations and weights of int16 with int64 biases: weights of 8 bits next to int16 are the same numbers in int16.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ ONE = replace(
     rules=[
         *hybrid.stored_weights(_BARE.runs),
         recurrent.stored_sequence_weights(_BARE.runs),
+        *map(weighted.weight_in_int16, weighted.OPERATORS),
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,
         *map(weighted.affine_channels_in_parts, weighted.OPERATORS),

@@ -240,6 +240,23 @@ def _parts_in_rows(node: Node, parts: Constant, count: int, quant: Quant) -> Val
     return emit(node.op, node.out.type, reshape(wide, (n, h * count, w, channels), node), joined, bias, like=node, **attrs)
 
 
+def weight_in_int16(op: str) -> Rule:
+    """The same weights in int16, whose zero point is 0."""
+
+    @rule(op, why="the toolchain's kernels on int16 have weights of int16, too")
+    def widened(node: Node) -> Replacement:
+        x, weight = operand(node, OPS[op].data), operand(node, 1)
+        quant = weight.type.quant
+        if x.type.dtype is not DType.INT16 or weight.type.dtype is not DType.UINT8 or weight.data is None or quant is None:
+            return None
+        middle = Quant(quant.scale, np.zeros_like(quant.zero_point), quant.axis)
+        type_, zero_point = Type(weight.type.shape, DType.INT16, middle), quant.zero_point[0].astype(np.int16)
+        wide = replace(weight, type=type_, data=weight.data.map(lambda q: q.astype(np.int16) - zero_point))
+        return node.rebuilt(inputs=[wide if v is weight else v for v in node.inputs], outputs=(replace(node.out, origin=None),)).out
+
+    return widened
+
+
 def affine_weight_in_uint8(op: str) -> Rule:
     """Weights with a zero point other than 0, per tensor: uint8 kernels take any, int8 kernels none."""
 

@@ -16,6 +16,7 @@ from .making import AVERAGE, FLOAT, NCHW, WEIGHTED, Case, Near, floating
 from .onednn import ADDED, SCALE, ZERO_POINT, D
 
 WIDE = Near(1, 0.85, "LiteRT multiplies the sums of int16 by a factor of 16 bits", ("litert",))
+WIDE_SUM = replace(WIDE, share=0.45, reason=f"{WIDE.reason}; {ADDED.reason}")
 NO_INT16 = {"onert": "QUANTIZE (f32->i16: refused)"}
 RANGES = {torch.uint8: (0, 255), torch.int8: (-128, 127), torch.int16: (-32768, 32767)}
 
@@ -114,7 +115,7 @@ CASES = [
     Case("pt2e.mask", lambda: floating(masked, (9, 17)), WEIGHTED),
     Case("pt2e.max_pool", lambda: floating(lambda x: pair(F.max_pool2d(F.relu(conv(pair(x))), 3, 2, 1), 0.0317, 0), NCHW), WEIGHTED),
     Case("pt2e.average", lambda: floating(lambda x: pair(F.avg_pool2d(pair(x), 2), 0.0417, 98), NCHW), AVERAGE),
-    Case("pt2e.int16", lambda: floating(network, NCHW), replace(WIDE, share=0.45, reason=f"{WIDE.reason}; {ADDED.reason}"), refused=NO_INT16),
+    Case("pt2e.int16", lambda: floating(network, NCHW), WIDE_SUM, refused=NO_INT16),
     Case("pt2e.int16_symmetric", lambda: floating(lambda x: wide(x + wide(x, low=-32767), low=-32767), (2, 5)), WIDE, refused=NO_INT16),
     Case("pt2e.int16_to_8", lambda: floating(mixed, NCHW), WIDE, refused=NO_INT16),
     Case("pt2e.dynamic", lambda: floating(lambda x: F.relu(linear(at_run_time(x))), (9, 17)), HYBRID),

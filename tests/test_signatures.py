@@ -150,6 +150,23 @@ def test_every_form_of_a_model_has_the_same_names(args: tuple[Any, ...]) -> None
     assert eager.output_names[:2] == ("b", "a_0")
 
 
+def test_a_dataclass_that_torch_export_knows_has_its_fields() -> None:
+    @dataclass
+    class Batch:
+        mask: Tensor | None
+        image: Tensor
+
+    class Model(nn.Module):
+        def forward(self, batch: Batch) -> Batch:
+            return Batch(None, batch.image * 2)
+
+    before = torch2circle.export(Model().eval(), (Batch(None, X),)).graph
+    torch.export.register_dataclass(Batch, serialized_type_name="test_signatures.Batch")
+    program = torch.export.export(Model().eval(), (Batch(None, X),))
+    for graph in (before, torch2circle.export(Model().eval(), (Batch(None, X),)).graph, torch2circle.export(program).graph):
+        assert (graph.input_names, graph.output_names) == (("batch_image",), ("image",))
+
+
 def test_torchscript_has_the_names_of_its_schema() -> None:
     class Model(nn.Module):
         def forward(self, image: Tensor, pair: tuple[Tensor, Tensor]) -> dict[str, Tensor]:

@@ -207,6 +207,17 @@ def test_an_operator_on_no_elements_is_refused() -> None:
     assert raised.value.where.file.endswith("test_signatures.py")
 
 
+@pytest.mark.parametrize(("package", "target"), [("circle_schema.v0_10.circle", "onert"), ("tflite", "litert")])
+def test_official_bindings_read_the_names(package: str, target: str) -> None:
+    module = pytest.importorskip(f"{package}.Model", reason="the official bindings are not installed")
+    model = module.Model.GetRootAs(torch2circle.export(net(), (X, Y, X[:1])).to_bytes(target))
+    signature, tensors = model.SignatureDefs(0), model.Subgraphs(0).Tensors
+    ins = [signature.Inputs(i) for i in range(signature.InputsLength())]
+    assert [entry.Name() for entry in ins] == [tensors(entry.TensorIndex()).Name() for entry in ins] == [b"x", b"scale", b"unused"]
+    outs = [signature.Outputs(i).Name() for i in range(signature.OutputsLength())]
+    assert outs == [b"logits", b"scale", b"same_0", b"same_1", b"seen_left"]
+
+
 # -- several methods
 
 

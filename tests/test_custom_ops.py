@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,12 @@ def test_a_mistake_in_a_users_lowering_is_the_users(says: str) -> None:
     assert f"(test_custom_ops.py:{MISTAKES[says].__code__.co_firstlineno}), registered for {OP}, " in raised.value.message
     assert raised.value.where
     assert raised.value.where.op == OP
+
+
+def test_a_mistake_in_a_callable_object_is_the_users_too() -> None:
+    torch2circle.register("aten::relu")(partial(lambda c, x: [x, x]))
+    with pytest.raises(UserError, match=r"^functools.partial\(.*\), registered for aten::relu, gave 2 results, PyTorch 1"):
+        torch2circle.export(*floating(torch.relu, (2, 3)))
 
 
 # -- written as a custom operator

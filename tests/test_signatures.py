@@ -150,6 +150,23 @@ def test_every_form_of_a_model_has_the_same_names(args: tuple[Any, ...]) -> None
     assert eager.output_names[:2] == ("b", "a_0")
 
 
+def test_a_dataclass_that_torch_export_knows_has_its_fields() -> None:
+    @dataclass
+    class Batch:
+        mask: Tensor | None
+        image: Tensor
+
+    class Model(nn.Module):
+        def forward(self, batch: Batch) -> Batch:
+            return Batch(None, batch.image * 2)
+
+    before = torch2circle.export(Model().eval(), (Batch(None, X),)).graph
+    torch.export.register_dataclass(Batch, serialized_type_name="test_signatures.Batch")
+    program = torch.export.export(Model().eval(), (Batch(None, X),))
+    for graph in (before, torch2circle.export(Model().eval(), (Batch(None, X),)).graph, torch2circle.export(program).graph):
+        assert (graph.input_names, graph.output_names) == (("batch_image",), ("image",))
+
+
 def test_torchscript_has_the_names_of_its_schema() -> None:
     class Model(nn.Module):
         def forward(self, image: Tensor, pair: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -188,6 +205,17 @@ def test_an_operator_on_no_elements_is_refused() -> None:
         torch2circle.export(Call(lambda x: x + x[:0].sum()).eval(), (X,))
     assert raised.value.where
     assert raised.value.where.file.endswith("test_signatures.py")
+
+
+@pytest.mark.parametrize(("package", "target"), [("circle_schema.v0_10.circle", "onert"), ("tflite", "litert")])
+def test_official_bindings_read_the_names(package: str, target: str) -> None:
+    module = pytest.importorskip(f"{package}.Model", reason="the official bindings are not installed")
+    model = module.Model.GetRootAs(torch2circle.export(net(), (X, Y, X[:1])).to_bytes(target))
+    signature, tensors = model.SignatureDefs(0), model.Subgraphs(0).Tensors
+    ins = [signature.Inputs(i) for i in range(signature.InputsLength())]
+    assert [entry.Name() for entry in ins] == [tensors(entry.TensorIndex()).Name() for entry in ins] == [b"x", b"scale", b"unused"]
+    outs = [signature.Outputs(i).Name() for i in range(signature.OutputsLength())]
+    assert outs == [b"logits", b"scale", b"same_0", b"same_1", b"seen_left"]
 
 
 # -- several methods

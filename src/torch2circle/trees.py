@@ -48,19 +48,14 @@ def hides_tensors(leaf: Any) -> bool:
 
 def _opened(tree: Any) -> tuple[Sequence[str], list[Any], Callable[[list[Any]], Any]] | None:
     """The names of the parts, the parts, and what makes the same of others; None for a leaf."""
-    parts, spec = pytree.tree_flatten(tree, is_leaf=lambda part: part is not tree)
-    if not spec.is_leaf():
-        keys = tree if isinstance(tree, Mapping) else getattr(tree, "_fields", None) or _field_names(tree, len(parts))
-        return [str(key) for key in keys], parts, lambda others: pytree.tree_unflatten(others, spec)
-    if _is_dataclass(tree):
+    if _is_dataclass(tree) and not isinstance(tree, Mapping):
         names = [field.name for field in fields(tree)]
         return names, [getattr(tree, name) for name in names], partial(_with_fields, tree, names)
-    return None
-
-
-def _field_names(tree: Any, count: int) -> Sequence[str]:
-    names = [field.name for field in fields(tree)] if _is_dataclass(tree) else []
-    return names if len(names) == count else [str(position) for position in range(count)]
+    parts, spec = pytree.tree_flatten(tree, is_leaf=lambda part: part is not tree)
+    if spec.is_leaf():
+        return None
+    keys = tree if isinstance(tree, Mapping) else getattr(tree, "_fields", range(len(parts)))
+    return [str(key) for key in keys], parts, lambda others: pytree.tree_unflatten(others, spec)
 
 
 def _with_fields(tree: Any, names: Sequence[str], parts: Sequence[Any]) -> Any:

@@ -211,9 +211,11 @@ def _mistake(call: Call, lowering: Lowering, what: str) -> Exception:
     """What is wrong with a lowering: a bug, unless it is the user's own."""
     if lowering.ours:
         return Bug(f"the lowering of {call.op} {what}", where=call.where)
-    code = inspect.unwrap(lowering.body).__code__
-    place = f"{lowering.body.__qualname__} ({Path(code.co_filename).name}:{code.co_firstlineno})"
-    return UserError(f"{place}, registered for {call.op}, {what}", where=call.where, hint="docs/custom-ops.md says what a lowering gives")
+    body = inspect.unwrap(lowering.body)
+    code = getattr(body, "__code__", None)  # a callable object has none
+    place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
+    message = f"{getattr(body, '__qualname__', repr(body))}{place}, registered for {call.op}, {what}"
+    return UserError(message, where=call.where, hint="docs/custom-ops.md says what a lowering gives")
 
 
 def _step_behind(builder: Builder, value: Value) -> float:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..ir import Array, DType, Quant, Type, Value
 from ..quant import Weights
-from .context import Context, reshaped
+from .context import Context, Placed, plain, reshaped
 from .registry import Order, lowers
 from .weighted import Documented, result_type, weight_and_bias
 
@@ -79,11 +79,14 @@ def wrapped_linear(c: Context, x: Value, W: Tensor, B: Tensor) -> Value:
     return c.emit("DEQUANTIZE", c.emit_as(made, "FULLY_CONNECTED", rows, *weight_and_bias(c, rows, weights, _as_it_is), **_options(x)))
 
 
-@lowers("aten::linear", order=Order.PLAIN)
-def float_linear(c: Context, x: Value, weight: Tensor, bias: Tensor | None) -> Value:
-    """A weight of one dimension is one output, without a dimension."""
+@lowers("aten::linear", order=Order.FREE)
+def float_linear(c: Context, x: Placed, weight: Tensor, bias: Tensor | None) -> Value:
+    """Over the last dimension, whatever order the others are in. A weight of one dimension is one output, without a dimension."""
+    rank = len(x.order)
+    if weight.dim() > 1 and weight.dtype is torch.float32 and x.order[-1] == rank - 1 and x.order != plain(rank):
+        return c.as_result(connected(c, x.value, Weights.of(weight, bias)), x.order)
     weight, bias = (weight[None], None if bias is None else bias.reshape(1)) if weight.dim() == 1 else (weight, bias)
-    return fully_connected(c, x, Weights.of(weight, bias), "NONE")
+    return fully_connected(c, c.builder.arrange(x, plain(rank)), Weights.of(weight, bias), "NONE")
 
 
 def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:

@@ -141,6 +141,19 @@ def layer_in_front(op: str, x: Value) -> Value:
     return conv(x, noise(1, 2, 2, 6), depth_multiplier=2) if op == "DEPTHWISE_CONV_2D" else conv(x, noise(5, 2, 2, 3))
 
 
+def as_float(x: Value) -> Value:
+    return node("CAST", Type(x.type.shape, F32), x, in_data_type=x.type.dtype.name, out_data_type="FLOAT32")
+
+
+def mover_of(op: str, x: Value) -> Value:
+    """An operator that moves elements of [2, 4, 5, 3]."""
+    if op == "STRIDED_SLICE":
+        return node(op, x.type.reshape((2, 4, 3, 3)), x, number([0] * 4), number([2, 4, 5, 3]), number([1, 1, 2, 1]), **MASKS)
+    if op == "GATHER":
+        return node(op, x.type.reshape((2, 2, 5, 3)), x, number([3, 1]), axis=1, batch_dims=0)
+    return {"RESHAPE": reshaped(x, 8, 15), "TRANSPOSE": transposed(x, 0, 3, 1, 2), "SLICE": sliced(x, 0, 1, 2, 0)}[op]
+
+
 def places(x: Value) -> Value:
     return node("ARG_MAX", Type(x.type.shape[:-1], I64), x, number(-1), output_type="INT64")
 
@@ -336,6 +349,18 @@ EXAMPLES = [
         lambda: graph(reshaped(reshaped(image(), 8, 15), 3, 40)),
         [lambda: twice(reshaped(image(), 8, 15), lambda x: reshaped(x, 3, 40))],
         "RESHAPE",
+    ),
+    *(
+        Example(
+            clean("cast_before_moving", "CAST", op),
+            lambda op=op: graph(as_float(mover_of(op, given(2, 4, 5, 3, dtype=U8)))),
+            [
+                lambda op=op: graph(as_float(mover_of(op, given(2, 4, 5, 3, dtype=I32)))),
+                lambda op=op: twice(mover_of(op, given(2, 4, 5, 3, dtype=U8)), as_float),
+            ],
+            f"CAST {op}",
+        )
+        for op in ("RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER")
     ),
     Example(
         clean("drop_concatenation_of_one", "CONCATENATION"),

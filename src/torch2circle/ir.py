@@ -101,6 +101,11 @@ class Type:
         """In the file."""
         return (self.size + 1) // 2 if self.dtype is DType.INT4 else self.size * self.dtype.numpy.itemsize
 
+    @property
+    def is_bytes(self) -> bool:
+        """Integers of 8 bits or less without a scale, as of an image: they can be moved and converted, and no operator computes with them."""
+        return self.quant is None and self.dtype in (DType.INT4, DType.INT8, DType.UINT8)
+
     def permute(self, perm: Sequence[int]) -> Type:
         """Dimension ``perm[i]`` becomes dimension ``i``; the per-channel axis moves along. The only way to move dimensions."""
         quant = self.quant

@@ -15,7 +15,7 @@ from .ir import Array, Constant, DType, Quant, Type, Where
 _DTYPES = {
     torch.float32: DType.FLOAT32, torch.float16: DType.FLOAT16,
     torch.int16: DType.INT16, torch.int32: DType.INT32, torch.int64: DType.INT64, torch.bool: DType.BOOL,
-    torch.quint8: DType.UINT8, torch.qint8: DType.INT8, torch.qint32: DType.INT32,
+    torch.quint8: DType.UINT8, torch.qint8: DType.INT8, torch.qint32: DType.INT32, torch.uint8: DType.UINT8, torch.int8: DType.INT8,
 }  # fmt: skip
 
 IN_PARTS = "compute with the real and the imaginary part in a tensor each; a Fourier transform is a product with cosines and sines"

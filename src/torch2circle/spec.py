@@ -39,6 +39,9 @@ class Op:
     versions: Mapping[str, int] = field(default_factory=dict)
 
 
+# Operators that may have integers of 8 bits without a scale: they compute nothing. So may a CAST from them.
+MOVES_BYTES = ("RESHAPE", "TRANSPOSE", "SLICE", "STRIDED_SLICE", "GATHER")
+
 _BINARY = (2, 2)
 _ONE = {"i8": 1}
 _CONV = {"i8/i8pc": 3, "i8/i8pt": 3}
@@ -256,7 +259,7 @@ def _check_node(node: Node) -> list[Finding]:
     return [
         Finding("error", "quant", path, f"{value.type.dtype.value} operand of {node.op} has no scale: {value.name}")
         for value in (*node.inputs, *node.outputs)
-        if value is not None and value.type.dtype in (DType.INT4, DType.INT8, DType.UINT8) and value.type.quant is None
+        if value is not None and value.type.is_bytes and node.op not in ("CAST", *MOVES_BYTES)
     ]
 
 

@@ -63,6 +63,10 @@ def batch_normalized(x: Tensor) -> Tensor:
     return made
 
 
+def image(function: Callable[[Tensor], object]) -> Made:
+    return Call(function).eval(), (torch.arange(2 * 4 * 5 * 3).view(2, 4, 5, 3).mul(7).remainder(256).to(torch.uint8),)
+
+
 def reshaped_in_place(x: Tensor, y: Tensor) -> Tensor:
     """Views of the tensor, and writes through them, from before and behind."""
     x = x + 1
@@ -125,6 +129,9 @@ CASES = [
     Case("index_put.pair", lambda: at(pair_assigned, torch.tensor([1, 0]), IMAGE, (5, 7))),
     Case("index_put.cache", lambda: at(kept, torch.tensor([3]), (1, 2, 9, 4), (1, 2, 1, 4))),
     Case("index_add.computed", lambda: at(lambda x, i, y: x.index_add(1, i, y), torch.tensor([0, 2, 0]), IMAGE, (2, 3, 5, 7)), FLOAT),
+    Case("uint8.image", lambda: image(lambda x: x.permute(0, 3, 1, 2).float() / 255 - 0.5)),
+    Case("uint8.divided", lambda: image(lambda x: x[:, 1:, ::2] / 255.0)),
+    Case("uint8.flat", lambda: image(lambda x: (x.flatten(1).to(torch.int32) * 3, x[:, [2, 0]].float()))),
     Case("rrelu", lambda: floating(nn.RReLU(0.1, 0.4), IMAGE)),
     Case("round.decimals", lambda: floating(lambda x: torch.round(x, decimals=2), IMAGE)),
     Case("floor_divide.places", lambda: floating(found_in_rows, (2, 5, 7))),

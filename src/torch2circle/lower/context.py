@@ -13,7 +13,7 @@ from ..errors import UnsupportedUse
 from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value, Where
 from ..quant import constant_of, type_of
 from ..record import Call, Recording, Ref
-from ..spec import OPS
+from ..spec import MOVES_BYTES, OPS
 
 Perm = tuple[int, ...]
 
@@ -217,6 +217,10 @@ class Context:
             if data is not None and data.type.dtype is DType.FLOAT32 and weight is not None and weight.type.dtype is not DType.FLOAT32:
                 stored = self.emit_as(Type(weight.type.shape, DType.FLOAT32), "DEQUANTIZE", weight)
                 inputs = [stored if value is weight else value for value in inputs]
+        computes = op not in MOVES_BYTES and (op != "CAST" or outputs[0].type.is_bytes)
+        if computes and any(v is not None and v.type.is_bytes for v in (*inputs, *outputs)):
+            accepted = "converted from, and computed with in another type: integers of 8 bits have no scale"
+            raise UnsupportedUse("dtype", "torch.uint8 or torch.int8", accepted, where=self.where)
         stored_options = {key: float(np.float32(v)) if isinstance(v, float) else v for key, v in attrs.items()}  # as the file holds them
         return Node.make(op, inputs, outputs, stored_options, self.where)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..ir import Array, DType, Quant, Type, Value
 from ..quant import Weights, array_of, constant_of
-from .context import Context, reshaped
+from .context import Context, Placed, plain, reshaped
 from .formula import part
 from .registry import Order, lowers
 from .weighted import Documented, result_type, weight_and_bias
@@ -82,11 +82,14 @@ def wrapped_linear(c: Context, x: Value, W: Tensor, B: Tensor) -> Value:
     return c.emit("DEQUANTIZE", c.emit_as(made, "FULLY_CONNECTED", rows, *weight_and_bias(c, rows, weights, _as_it_is), **_options(x)))
 
 
-@lowers("aten::linear", order=Order.PLAIN)
-def float_linear(c: Context, x: Value, weight: Tensor, bias: Tensor | None) -> Value:
-    """A weight of one dimension is one output, without a dimension."""
+@lowers("aten::linear", order=Order.FREE)
+def float_linear(c: Context, x: Placed, weight: Tensor, bias: Tensor | None) -> Value:
+    """Over the last dimension, whatever order the others are in. A weight of one dimension is one output, without a dimension."""
+    rank = len(x.order)
+    if weight.dim() > 1 and weight.dtype is torch.float32 and x.order[-1] == rank - 1 and x.order != plain(rank):
+        return c.as_result(connected(c, x.value, Weights.of(weight, bias)), x.order)
     weight, bias = (weight[None], None if bias is None else bias.reshape(1)) if weight.dim() == 1 else (weight, bias)
-    return fully_connected(c, x, Weights.of(weight, bias), "NONE")
+    return fully_connected(c, c.builder.arrange(x, plain(rank)), Weights.of(weight, bias), "NONE")
 
 
 def fully_connected(c: Context, x: Value, weights: Weights, act: str) -> Value:
@@ -118,8 +121,8 @@ def _in_groups(c: Context, weights: Weights, depth: int) -> tuple[Value, Value]:
     """A float weight of rows of ``depth``, computed of integers: each group that has a scale is a row of ``weights``."""
     quant, units = weights.type.quant, weights.type.size // depth
     assert quant is not None
-    plain = replace(weights.type, quant=Quant.per_tensor(1, 0))
-    integers = Value(plain, c.builder.name(f"{c.stem}.weight"), data=constant_of(weights.load))
+    unscaled = replace(weights.type, quant=Quant.per_tensor(1, 0))
+    integers = Value(unscaled, c.builder.name(f"{c.stem}.weight"), data=constant_of(weights.load))
     real = part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32)
     if quant.zero_point.any():
         real = part(c, "SUB", real, c.const(quant.zero_point.astype(np.float32)[:, None], "zero_points"))

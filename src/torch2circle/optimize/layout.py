@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import Constant, DType, Node, Type, Value
+from ..spec import MOVES_BYTES
 from .engine import Replacement, emit, rule
 
 NO_MASKS: dict[str, Any] = dict.fromkeys(("begin_mask", "end_mask", "ellipsis_mask", "new_axis_mask", "shrink_axis_mask"), 0)
@@ -132,6 +133,20 @@ def permute_weight_columns(node: Node, flatten: Node, moved: Node) -> Replacemen
     return node.rebuilt(inputs=(flat, replace(weight, data=columns), node.inputs[2]), outputs=(replace(node.out, origin=None),)).out
 
 
+def _cast_before_moving(node: Node, mover: Node) -> Replacement:
+    x = operand(mover)
+    if not x.type.is_bytes or x.data is not None:
+        return None
+    cast = emit("CAST", replace(x.type, dtype=node.out.type.dtype), x, like=node, **node.attrs)
+    return mover.rebuilt(inputs=(cast, *mover.inputs[1:]), outputs=(replace(node.out, origin=None),)).out
+
+
+cast_before_moving = [
+    rule("CAST", op, why="runtimes do little with integers of 8 bits that have no scale")(_cast_before_moving)
+    for op in MOVES_BYTES
+]
+
+
 @rule("CONCATENATION", why="one part is the whole")
 def drop_concatenation_of_one(node: Node) -> Replacement:
     return operand(node) if len(node.inputs) == 1 and operand(node).type == node.out.type else None
@@ -156,6 +171,7 @@ broadcast_by_itself = [rule(op, why="the operator broadcasts by itself")(_broadc
 RULES = [
     *broadcast_by_itself,
     drop_concatenation_of_one,
+    *cast_before_moving,
     merge_transposes,
     drop_identity_transpose,
     transpose_to_reshape,

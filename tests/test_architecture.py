@@ -18,7 +18,8 @@ ROWS = [
     {"errors"},
     {"ir"},
     {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
-    {"loading", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "implant", "runtimes"},
+    {"loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "lower", "optimize", "targets", "boundary", "implant",
+     "runtimes"},
     {"verify"},
     {"pipeline"},
     {"support"},
@@ -27,7 +28,7 @@ ROWS = [
 ]
 RECORDING = {"record", "provenance", "mutation", "unfused", "plain"}
 ALLOWED = {
-    "torch": RECORDING | {"loading", "safety", "healing", "quant", "lower", "pipeline", "support"},
+    "torch": RECORDING | {"loading", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),

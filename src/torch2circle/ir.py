@@ -80,11 +80,15 @@ class Quant:
 
 @dataclass(frozen=True)
 class Type:
-    """Shape as stored in the file, element type, quantization."""
+    """Shape as stored in the file, element type, quantization.
+
+    ``open`` are the axes of which the file takes any size; ``shape`` has the example's there.
+    """
 
     shape: tuple[int, ...]
     dtype: DType
     quant: Quant | None = None
+    open: tuple[int, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -103,7 +107,8 @@ class Type:
         quant = self.quant
         if quant is not None and quant.axis is not None:
             quant = replace(quant, axis=list(perm).index(quant.axis))
-        return replace(self, shape=tuple(self.shape[p] for p in perm), quant=quant)
+        opened = tuple(i for i, p in enumerate(perm) if p in self.open)
+        return replace(self, shape=tuple(self.shape[p] for p in perm), quant=quant, open=opened)
 
     def as_eight_bit(self, dtype: DType) -> Type:
         """The same real values in the other 8-bit type: integers and zero point 128 larger in uint8 than in int8."""
@@ -114,10 +119,11 @@ class Type:
 
     def reshape(self, shape: Sequence[int]) -> Type:
         """The same elements in another shape; only for per-tensor quantization."""
-        return replace(self, shape=tuple(shape))
+        return replace(self, shape=tuple(shape), open=())
 
     def __str__(self) -> str:
-        return f"{self.dtype.value}[{','.join(map(str, self.shape))}]" + (f" {self.quant}" if self.quant else "")
+        sizes = (f"{size}?" if axis in self.open else f"{size}" for axis, size in enumerate(self.shape))
+        return f"{self.dtype.value}[{','.join(sizes)}]" + (f" {self.quant}" if self.quant else "")
 
 
 class Constant:

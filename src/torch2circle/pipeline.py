@@ -6,7 +6,8 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,18 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from . import __version__, spec
+from . import __version__, shapes, spec
 from .boundary import with_integer_io
-from .errors import Bug, WriteError
+from .errors import Bug, RecordError, UserError, WriteError
 from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
-from .loading import program
+from .loading import Program, program
 from .lower import CHOICES, LOWERINGS, Options, lower
-from .optimize import optimize
+from .optimize import optimize, unified
 from .record import Recording, record
-from .targets import Target, islands, legalize, target_for
+from .shapes import Sizes, example_size
+from .targets import Target, islands, legalize, must_run, target_for
 
 if TYPE_CHECKING:
     from .verify import Report
@@ -44,6 +46,8 @@ def export(
     dynamic: str = "hybrid",
     recurrent: str = "fused",
     specialize: bool = False,
+    dynamic_batch: bool = False,
+    dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> ExportedModel:
     """Record ``model`` on example inputs and lower it to a graph that any target can be written from.
@@ -59,6 +63,9 @@ def export(
             or compute in float on weights behind a DEQUANTIZE (``"dequantize"``), or round the activations as PyTorch does (``"exact"``).
         recurrent: ``"fused"`` sequence operators where the runtime has right ones, or every time step ``"unrolled"``.
         specialize: fix values that the model reads from its inputs to those of the example.
+        dynamic_batch: the file takes any size of the first dimension of its inputs.
+        dynamic_shapes: the same for other dimensions, as ``torch.export`` takes them: ``{"x": {0: "batch", 1: Dim("time", max=512)}}``.
+            None follows an ExportedProgram's own, and else fixes all sizes, as ``{}`` does.
         progress: called with the name of each stage as it begins.
 
     Returns:
@@ -66,7 +73,7 @@ def export(
 
     Raises:
         LoadError: ``model`` is none, or no example inputs are given and it does not fix them.
-        RecordError: the model cannot be run on them, trains or observes still, or branches on data.
+        RecordError: the model cannot be run on them, trains or observes still, or branches on data; or on other sizes.
         UnsupportedOps, UnsupportedUse: an operator, or an argument of one, that has no equivalent.
         QuantizationError: a scale or bias that no integer kernel can use.
         ValueError: an option is none of those above.
@@ -78,13 +85,39 @@ def export(
     tell = progress or (lambda stage: None)
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
-    recording = record(loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
-    tell("lower")
-    lowered = lower(recording, Options(**chosen))
-    graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
-    _must_be_well_formed(graph)
-    findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))
-    return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps)
+
+    def exported(args: Sequence[Any], kwargs: Mapping[str, Any]) -> ExportedModel:
+        recording = record(loaded.module, args, kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
+        tell("lower")
+        lowered = lower(recording, Options(**chosen))
+        graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
+        _must_be_well_formed(graph)
+        findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))
+        return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps)
+
+    dims = _open_dims(model, loaded, dynamic_batch, dynamic_shapes)
+    if not any(dims):
+        return exported(loaded.args, loaded.kwargs)
+    sizes = shapes.sizes(dims, loaded.args, loaded.kwargs)
+    first = exported(*shapes.resized(dims, {name: s.first for name, s in sizes.items()}, loaded.args, loaded.kwargs))
+    try:
+        second = exported(*shapes.resized(dims, {name: s.second for name, s in sizes.items()}, loaded.args, loaded.kwargs))
+    except UserError as error:
+        other = ", ".join(f"{name} = {s.second} instead of {s.first}" for name, s in sizes.items())
+        message = f"the model cannot be exported for other sizes than the example's; with {other}: {error.message}"
+        raise RecordError(message, where=error.where, hint=error.hint) from None
+    shapes.refuse_clamped(first.recording, second.recording)
+    return replace(first, twin=second, sizes=tuple(sizes.values()))
+
+
+def _open_dims(model: Any, loaded: Program, batch: bool, spec: Any) -> Sequence[shapes.Dims]:
+    if batch and spec is not None:
+        raise ValueError("give dynamic_batch or dynamic_shapes, not both")
+    if batch:
+        return shapes.of_batch(loaded.args, loaded.kwargs)
+    if spec is not None:
+        return shapes.of_spec(spec, loaded.names, loaded.args, loaded.kwargs)
+    return shapes.of_program(model) if isinstance(model, ExportedProgram) else ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +127,8 @@ class ExportedModel:
     ``graph`` is the neutral graph: the file's operators with PyTorch's own integers. It changes nothing and keeps the
     recorded activations, which ``verify`` compares with; ``corrected`` has those of PyTorch's kernels that are known to be wrong,
     ``steps`` how far apart two right ways of rounding at run time may be.
+
+    With open dimensions, ``twin`` is the same model for other ``sizes`` of them, and what is written is what both have in common.
     """
 
     recording: Recording
@@ -101,6 +136,8 @@ class ExportedModel:
     findings: tuple[Finding, ...] = ()
     corrected: Mapping[int, Array] = field(default_factory=dict)
     steps: Mapping[int, float] = field(default_factory=dict)
+    twin: ExportedModel | None = None
+    sizes: tuple[Sizes, ...] = ()
     _legal: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: str | Target) -> Graph:
@@ -112,6 +149,9 @@ class ExportedModel:
         target = target_for(None, target) if isinstance(target, str) else target
         if target.name not in self._legal:
             graph = legalize(self.graph, target)
+            if self.twin is not None:
+                graph = unified(graph, self.twin.for_target(target), partial(example_size, self.sizes))
+                must_run(graph, target)
             _must_be_well_formed(graph)
             self._legal[target.name] = graph
         return self._legal[target.name]

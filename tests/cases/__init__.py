@@ -26,6 +26,7 @@ from . import (
     reduce,
     reference,
     resize,
+    shapes,
     transposed,
     unary,
     views,
@@ -58,6 +59,7 @@ FAMILIES = {
     "dynamic": dynamic.CASES,
     "reference": reference.CASES,
     "edges": edges.CASES,
+    "shapes": shapes.CASES,
     "examples": examples.CASES,
 }
 CASES: list[Case] = [case for family in FAMILIES.values() for case in family]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -29,8 +29,8 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 @dataclass(frozen=True)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
-    ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
-    operator has read it, and the next ones overwrite it."""
+    ``max_rank``: the most dimensions a tensor may have; ``opens``: as ``table``, on tensors with dimensions of any size; ``frees_outputs``:
+    it takes back the memory of a graph's output when the last operator has read it, and the next ones overwrite it."""
 
     name: str
     identifier: str
@@ -40,6 +40,7 @@ class Target:
     table: Mapping[str, Mapping[str, str]]
     rules: Sequence[Rule] = ()
     max_rank: int = 99
+    opens: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     frees_outputs: bool = False
 
     def verdict(self, node: Node) -> str:
@@ -51,7 +52,12 @@ class Target:
         rank = max(v.type.rank for v in (*node.inputs, *node.outputs) if v is not None)
         if rank > self.max_rank:
             return f"more than {self.max_rank} dimensions"
-        cells, key = self.table.get(node.op, {}), scheme(node)
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type.open]
+        if any(v.variable for v in values):  # LiteRT goes on with the memory it had for another size, and writes behind its end
+            return "wrong where the size of a state changes"
+        if any(v.type.size == 0 for v in values):
+            return "no element for any size"
+        cells, key = (self.opens if values else self.table).get(node.op, {}), scheme(node)
         return cells.get(f"{key}+rank{rank}", cells.get(key, "unknown"))
 
     def runs(self, node: Node) -> bool:
@@ -60,9 +66,9 @@ class Target:
 
 
 @cache
-def measured(runtime: str) -> Mapping[str, Mapping[str, str]]:
-    """The capability table of a runtime, as probed."""
-    table = json.loads(files(__package__).joinpath("capabilities.json").read_text("utf-8"))[runtime]["ops"]
+def measured(runtime: str, kind: str = "ops") -> Mapping[str, Mapping[str, str]]:
+    """The capability table of a runtime, as probed; with ``kind="open"``, on operands whose sizes the file leaves open."""
+    table = json.loads(files(__package__).joinpath("capabilities.json").read_text("utf-8"))[runtime].get(kind, {})
     return {op: dict(schemes) for op, schemes in table.items()}
 
 
@@ -75,16 +81,26 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
     graph = rewritten(graph, target, fired)
     if target.frees_outputs:
         graph = with_outputs_apart(graph)
+    must_run(graph, target)
+    return graph
+
+
+def must_run(graph: Graph, target: Target) -> None:
+    """Refuse a graph with an operator that the runtime does not execute rightly.
+
+    Raises:
+        TargetError: naming every one of them, with its place.
+    """
     refused = [node for node in graph.nodes() if not target.runs(node)]
     if refused:
         lines = [f"  {n.op} ({scheme(n)}: {target.verdict(n)}) at {n.where}" for n in refused[:20]]
         more = [f"  and {len(refused) - 20} more"] if len(refused) > 20 else []
+        sizes = " on tensors of any size" if any(v.type.open for node in refused for v in node.outputs) else ""
         others = {"onert": "litert", "one": "litert", "litert": "onert"}[target.name]
         raise TargetError(
-            "\n".join([f"target {target.name} cannot run {len(refused)} operator(s):", *lines, *more]),
+            "\n".join([f"target {target.name} cannot run {len(refused)} operator(s){sizes}:", *lines, *more]),
             hint=f"--target {others} may run them",
         )
-    return graph
 
 
 def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
@@ -160,4 +176,4 @@ def islands(graph: Graph) -> list[Finding]:
     return [Finding("note", "island", where.module or "<top>", message) for where, message in said]
 
 
-__all__ = ["OPS", "Target", "flavoured", "island_nodes", "islands", "legalize", "measured", "rewritten"]
+__all__ = ["OPS", "Target", "flavoured", "island_nodes", "islands", "legalize", "measured", "must_run", "rewritten"]

@@ -9,7 +9,7 @@ from ..optimize.fuse import ACTIVATIONS
 from .base import Target, measured
 from .rules import hybrid, islands, moves, pools, recurrent, resizing, substitutes, weighted
 
-_BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"))
+_BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"), opens=measured("litert", "open"))
 
 LITERT = replace(
     _BARE,

@@ -8,7 +8,9 @@ from ..ir import DType
 from .base import Target, measured
 from .rules import hybrid, islands, moves, products, recurrent, reductions, repeats, resizing, scans, substitutes, tables, weighted
 
-_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True)
+_BARE = Target(
+    "onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, opens=measured("onert", "open"), frees_outputs=True
+)
 
 ONERT = replace(
     _BARE,

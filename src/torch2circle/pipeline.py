@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -86,10 +87,11 @@ def export(
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
 
-    def exported(args: Sequence[Any], kwargs: Mapping[str, Any]) -> ExportedModel:
-        recording = record(loaded.module, args, kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
+    def exported(args: Sequence[Any], kwargs: Mapping[str, Any], watch: shapes.Watch | None = None) -> ExportedModel:
+        with watch or nullcontext():
+            recording = record(loaded.module, args, kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
         tell("lower")
-        lowered = lower(recording, Options(**chosen))
+        lowered = lower(recording, Options(**chosen, any_size=any(dim > 0 for each in dims for dim in each)))
         graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
         _must_be_well_formed(graph)
         findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))
@@ -99,14 +101,17 @@ def export(
     if not any(dims):
         return exported(loaded.args, loaded.kwargs)
     sizes = shapes.sizes(dims, loaded.args, loaded.kwargs)
-    first = exported(*shapes.resized(dims, {name: s.first for name, s in sizes.items()}, loaded.args, loaded.kwargs))
+    watches = shapes.Watch(), shapes.Watch()
+    first = exported(*shapes.resized(dims, {name: s.first for name, s in sizes.items()}, loaded.args, loaded.kwargs), watches[0])
     try:
-        second = exported(*shapes.resized(dims, {name: s.second for name, s in sizes.items()}, loaded.args, loaded.kwargs))
+        second = exported(*shapes.resized(dims, {name: s.second for name, s in sizes.items()}, loaded.args, loaded.kwargs), watches[1])
     except UserError as error:
         other = ", ".join(f"{name} = {s.second} instead of {s.first}" for name, s in sizes.items())
         message = f"the model cannot be exported for other sizes than the example's; with {other}: {error.message}"
         raise RecordError(message, where=error.where, hint=error.hint) from None
-    shapes.refuse_clamped(first.recording, second.recording)
+    if not isinstance(model, ExportedProgram):  # which has guards of its own
+        shapes.refuse_compared(*watches, sizes, dims)
+    shapes.refuse_ends(first.recording, second.recording)
     return replace(first, twin=second, sizes=tuple(sizes.values()))
 
 

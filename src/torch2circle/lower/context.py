@@ -48,12 +48,14 @@ class Options:
     ``dynamic``: how layers compute whose activations PyTorch quantizes at run time: in the runtime's ``"hybrid"`` kernels, in float on
     weights behind a DEQUANTIZE (``"dequantize"``), or with PyTorch's own rounding of the activations (``"exact"``).
     ``recurrent``: ``"fused"`` sequence operators where the runtime has them, or every time step ``"unrolled"``.
+    ``any_size``: images may be of any size, so padding must not follow from the example's.
     """
 
     io_layout: str = "torch"
     bias_overflow: str = "raise"
     dynamic: str = "hybrid"
     recurrent: str = "fused"
+    any_size: bool = False
 
 
 CHOICES = {

@@ -1,4 +1,4 @@
-"""Which dimensions of the inputs may have any size, and example inputs of other sizes.
+"""Which dimensions of the inputs may have any size.
 
 A symbol stands for a number; dimensions of one symbol vary together. The forms are those of ``torch.export``.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, combinations
-from math import prod
 from typing import Any, cast
 
 import torch
@@ -16,8 +14,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from .errors import UnsupportedUse
-from .record import Call, Recording, Ref
+from ..errors import UnsupportedUse
 
 LARGEST = 2**31 - 1
 ARGUMENT = "dynamic_shapes"
@@ -41,22 +38,13 @@ Dims = Mapping[int, Open]
 """Of one tensor: dimension -> how it varies."""
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """What a symbol stands for in the ``example`` and in two recordings: there never 1, which would hide what broadcasting does."""
-
-    example: int
-    first: int
-    second: int
-
-
 def of_batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Dims]:
     """The first dimension of every tensor, as one symbol.
 
     Raises:
         UnsupportedUse: it has not the same size in all of them.
     """
-    tensors = _tensors((tuple(args), dict(kwargs)))
+    tensors = tensors_in((tuple(args), dict(kwargs)))
     sizes = {x.shape[0] for x in tensors if x.dim()}
     if len(sizes) != 1:
         got = f"inputs whose first dimensions are {', '.join(map(str, sorted(sizes))) or 'none'}"
@@ -109,7 +97,7 @@ def _of_value(name: str, spec: Any, value: Any) -> list[Dims]:
     if isinstance(value, Tensor):
         return [_of_tensor(name, spec, value)]
     if spec is None:
-        return [{} for _ in _tensors(value)]
+        return [{} for _ in tensors_in(value)]
     if isinstance(value, (list, tuple)) and isinstance(spec, (list, tuple)) and len(spec) == len(value):
         return [dims for i, (part, item) in enumerate(zip(spec, value, strict=True)) for dims in _of_value(f"{name}[{i}]", part, item)]
     if isinstance(value, Mapping) and isinstance(spec, Mapping) and spec.keys() <= value.keys():
@@ -147,97 +135,5 @@ def _of_kind(place: str, kind: Any, size: int) -> Open | None:
     return opened if of is None else Open(opened.symbol, opened.low, opened.high, of)
 
 
-# -- sizes
-
-
-def sizes(dims: Sequence[Dims], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Sizes]:
-    """Two numbers for each symbol.
-
-    The second is less than half of the first, or more than twice as large, so that no share of the one (``size // 2``) is the same of the
-    other. No two symbols get the same second number.
-
-    Raises:
-        UnsupportedUse: dimensions of one symbol have sizes that do not fit together, or a range holds less than two numbers.
-    """
-    found: dict[str, Sizes] = {}
-    for x, opened in zip(_tensors((tuple(args), dict(kwargs))), dims, strict=True):
-        for dim, each in opened.items():
-            example = each.number(x.shape[dim])
-            if example is None or found.get(each.symbol, Sizes(example, 0, 0)).example != example:
-                got = f"size {x.shape[dim]} in dimension {dim} of an example input"
-                raise UnsupportedUse(f"{ARGUMENT}: {each.symbol}", got, "one size wherever it stands")
-            if each.symbol not in found:
-                found[each.symbol] = _two(each, example, {other.second for other in found.values()})
-    return found
-
-
-def _two(each: Open, example: int, taken: set[int]) -> Sizes:
-    low = max(2, each.low)
-    first = max(example, low) if example == 1 else example
-    wanted = [*range((first - 1) // 2, low - 1, -1), *range(2 * first + 1, 2 * first + 9), each.high, low]
-    second = next((n for n in wanted if low <= n <= each.high and n != first and n not in taken), None)
-    if second is None or not low <= first <= each.high:
-        raise UnsupportedUse(f"{ARGUMENT}: {each.symbol}", f"from {each.low} to {each.high}", "a range with two sizes above 1 in it")
-    return Sizes(example, first, second)
-
-
-def resized(dims: Sequence[Dims], numbers: Mapping[str, int], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
-    """The example inputs in other sizes: cut, or repeated with their elements moved on along the last dimension."""
-    leaves, tree = pytree.tree_flatten((tuple(args), dict(kwargs)))
-    each = iter(dims)
-    made = [_resized(leaf, next(each), numbers) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    return cast("tuple[Any, Any]", pytree.tree_unflatten(made, tree))
-
-
-def _resized(x: Tensor, dims: Dims, numbers: Mapping[str, int]) -> Tensor:
-    for dim, opened in dims.items():
-        size, wanted = x.shape[dim], opened.of(numbers[opened.symbol])
-        if size != wanted:
-            repeats = [x if x.is_quantized else x.roll(i, -1) for i in range(-(-wanted // size))]
-            x = torch.cat(repeats, dim).narrow(dim, 0, wanted)
-    return x
-
-
-def example_size(sizes: Sequence[Sizes], first: int, second: int) -> int:
-    """The example's size of a dimension, from what it is in the recordings: a multiple of a product of symbols, or growing with one.
-
-    Of neither it is ``first``, which is the example's wherever the example has no open dimension of size 1.
-    """
-    if all(s.example == s.first for s in sizes) or first == second:
-        return first
-    for some in chain.from_iterable(combinations(sizes, count) for count in range(1, len(sizes) + 1)):
-        a, b = prod(s.first for s in some), prod(s.second for s in some)
-        if first % a == 0 and first // a * b == second:
-            return first // a * prod(s.example for s in some)
-    for s in sizes:
-        slope, rest = divmod(second - first, s.second - s.first)
-        if rest == 0 and (size := first + slope * (s.example - s.first)) > 0:
-            return size
-    return first
-
-
-def refuse_clamped(first: Recording, second: Recording) -> None:
-    """A slice that Python cuts to the length of its tensor is of another part for longer ones: ``x[:, :10]`` of 10 elements or less.
-
-    Raises:
-        UnsupportedUse: at the first such slice of an open dimension.
-    """
-    for a, b in zip(first.needed(), second.needed(), strict=False):
-        if a.op != "aten::slice.Tensor" or b.op != a.op:
-            continue
-        lengths = [_size(recording, call) for recording, call in ((first, a), (second, b))]
-        for end in ("start", "end"):
-            position, same = a.args[end], a.args[end] == b.args[end]
-            if position is not None and same and lengths[0] != lengths[1] and abs(position) < LARGEST and abs(position) > min(lengths):
-                accepted = f"up to {min(lengths)}, or one that is computed from the size; or a least size: Dim(..., min={abs(position)})"
-                raise UnsupportedUse(f"{end} of a slice of an open dimension", position, accepted, where=a.where)
-
-
-def _size(recording: Recording, call: Call) -> int:
-    x = call.args["self"]
-    tensor = recording.tensors[x.index] if isinstance(x, Ref) else x
-    return int(tensor.shape[call.args["dim"]])
-
-
-def _tensors(tree: Any) -> list[Tensor]:
+def tensors_in(tree: Any) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -129,20 +129,21 @@ class Type:
 class Constant:
     """A constant array that is made when it is asked for, so that a graph holds no copy of the weights.
 
-    ``load()`` gives an array of exactly the shape and dtype of the value it belongs to.
+    ``load()`` gives an array of exactly the shape and dtype of the value it belongs to. ``source`` tells what it is made of: two constants
+    of one source and one type, changed as often, are equal. None is not known.
     """
 
-    __slots__ = ("load",)
+    __slots__ = ("load", "source")
 
-    def __init__(self, load: Callable[[], Array]) -> None:
-        self.load = load
+    def __init__(self, load: Callable[[], Array], source: tuple[Any, ...] | None = None) -> None:
+        self.load, self.source = load, source
 
     @staticmethod
     def of(array: Array) -> Constant:
         return Constant(lambda: array)
 
     def map(self, change: Callable[[Array], Array]) -> Constant:
-        return Constant(lambda: change(self.load()))
+        return Constant(lambda: change(self.load()), self.source and (*self.source, "changed"))
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def export(
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
 
     def exported(args: Sequence[Any], kwargs: Mapping[str, Any], watch: shapes.Watch | None = None) -> ExportedModel:
-        with watch or nullcontext():
+        with watch or nullcontext():  # what the model compares its sizes with
             recording = record(loaded.module, args, kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
         tell("lower")
         lowered = lower(recording, Options(**chosen, any_size=any(dim > 0 for each in dims for dim in each)))
@@ -100,16 +100,23 @@ def export(
     dims = _open_dims(model, loaded, dynamic_batch, dynamic_shapes)
     if not any(dims):
         return exported(loaded.args, loaded.kwargs)
-    sizes = shapes.sizes(dims, loaded.args, loaded.kwargs)
+    return _of_any_size(exported, loaded, dims)
+
+
+def _of_any_size(exported: Callable[..., ExportedModel], loaded: Program, dims: Sequence[shapes.Dims]) -> ExportedModel:
+    """The model in two sizes."""
+    watched = loaded.kind == "module"  # an ExportedProgram has guards of its own, and TorchScript is not seen
+    sizes = shapes.sizes(dims, loaded.args, loaded.kwargs, watched=watched)
     watches = shapes.Watch(), shapes.Watch()
-    first = exported(*shapes.resized(dims, {name: s.first for name, s in sizes.items()}, loaded.args, loaded.kwargs), watches[0])
+    firsts, seconds = ({name: getattr(s, which) for name, s in sizes.items()} for which in ("first", "second"))
+    first = exported(*shapes.resized(dims, firsts, loaded.args, loaded.kwargs), watches[0])
     try:
-        second = exported(*shapes.resized(dims, {name: s.second for name, s in sizes.items()}, loaded.args, loaded.kwargs), watches[1])
+        second = exported(*shapes.resized(dims, seconds, loaded.args, loaded.kwargs), watches[1])
     except UserError as error:
         other = ", ".join(f"{name} = {s.second} instead of {s.first}" for name, s in sizes.items())
         message = f"the model cannot be exported for other sizes than the example's; with {other}: {error.message}"
         raise RecordError(message, where=error.where, hint=error.hint) from None
-    if not isinstance(model, ExportedProgram):  # which has guards of its own
+    if watched:
         shapes.refuse_compared(*watches, sizes, dims)
     shapes.refuse_ends(first.recording, second.recording)
     return replace(first, twin=second, sizes=tuple(sizes.values()))
@@ -199,10 +206,12 @@ class ExportedModel:
             The same two parts, and as ``findings`` what q-implant will not take.
 
         Raises:
-            UserError: the model has no quantized tensor.
+            UserError: the model has no quantized tensor, or dimensions of any size.
             TargetError: an operator has no float form.
             WriteError: ``folder`` holds files, or cannot be written.
         """
+        if self.twin is not None:
+            raise UserError("a q-implant bundle is of one size", hint="export without dynamic_batch, and with dynamic_shapes={}")
         bundle = separate(self.graph)
         _must_be_well_formed(bundle.graph)
         bundle.save(folder, _metadata(bundle.graph, target_for(None, "one")))
@@ -213,7 +222,7 @@ class ExportedModel:
         return self.findings if target is None else (*self.findings, *islands(self.for_target(target)))
 
     def verify(self, target: str, path: str | os.PathLike[str] | None = None) -> Report:
-        """Run the file in the target's runtime on the recorded inputs and compare it with what PyTorch computed.
+        """Run the file in the target's runtime on the recorded inputs, of each recorded size, and compare it with what PyTorch computed.
 
         Args:
             target: its runtime is used.

@@ -131,7 +131,7 @@ def _together(at_sizes: Sequence[Comparison]) -> Comparison:
 def _must_fit(path: Path, graph: Graph) -> None:
     theirs = read(path).graph
     for kind, ours, others in (("inputs", graph.inputs, theirs.inputs), ("outputs", graph.outputs, theirs.outputs)):
-        wanted, found = ([f"{v.type.dtype.value}{list(v.type.shape)}" for v in values] for values in (ours, others))
+        wanted, found = ([str(replace(v.type, quant=None)) for v in values] for values in (ours, others))
         if wanted != found:
             message = f"{path} has other {kind} than the model: {', '.join(found)} instead of {', '.join(wanted)}"
             raise VerifyFailed(message, hint="it was made from another model, or with another --io-layout or other example inputs")

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from .making import AVERAGE, FLOAT, WEIGHTED, Case, Residual, Seq, conv_relu, eager, floating, linear_relu
 
@@ -90,7 +91,7 @@ CASES: list[Case] = [
     Case("open.cnn", lambda: eager(Seq(Residual("add"), *CNN_END), IMAGE), WEIGHTED, BATCH),
     Case("open.pools", lambda: eager(Seq(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten()), IMAGE, engine="qnnpack"), AVERAGE, BATCH),
     Case("open.image_size", lambda: eager(Seq(conv_relu(3, 5, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(5, 4, 3)), (1, 3, 16, 18)),
-         WEIGHTED, {"dynamic_shapes": ({2: "height", 3: "width"},)}),
+         WEIGHTED, {"dynamic_shapes": ({2: Dim("height", min=8), 3: Dim("width", min=8)},)}),
     Case("open.mlp", lambda: eager(Seq(linear_relu(9, 7), nn.Linear(7, 4)), (4, 9)), WEIGHTED, BATCH),
     Case("open.mlp_one_row", lambda: eager(Seq(linear_relu(9, 70), nn.Linear(70, 40)), (1, 9)), WEIGHTED, BATCH),
     Case("open.flatten", lambda: floating(Flattened(), IMAGE), FLOAT, BATCH),
@@ -102,7 +103,8 @@ CASES: list[Case] = [
     Case("open.lstm_time", lambda: floating(Last(), (2, 16, 3)), FLOAT, TIME),
     Case("open.parts", lambda: floating(parts, SHAPE), FLOAT, BATCH),
     Case("open.two", lambda: floating(lambda x: torch.tanh(x).mean(1) * 2 + x[:, -1], SHAPE), FLOAT, BOTH),
-    Case("open.ends", lambda: floating(lambda x: x[:, 1:-1] + x[:, 2:] - x[:, -1:], (2, 16, 7)), options=TIME),
+    Case("open.ends", lambda: floating(lambda x: x[:, 1:-1] + x[:, 2:] - x[:, -1:], (2, 16, 7)),
+         options={"dynamic_shapes": ({1: Dim("time", min=4)},)}),
     Case("open.mask", lambda: floating(heads_masked, (4, 6)), options=BATCH, refused={"onert": "CONCATENATION (bool: refused)"}),
     Case("open.expand", lambda: floating(lambda x, y: x.expand(y.shape[0], -1, 7) * y, (1, 5, 1), SHAPE),
          options={"dynamic_shapes": (None, {0: "batch"})}),

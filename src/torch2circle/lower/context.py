@@ -92,7 +92,7 @@ class Builder:
             return self.env[arg.index]
         if id(arg) not in self._constants:
             type_ = type_of(arg)
-            value = Value(type_, self.name(self.recording.name_of(arg) or "constant"), data=constant_of(lambda: arg))
+            value = Value(type_, self.name(self.recording.name_of(arg) or "constant"), data=constant_of(lambda: arg, (id(arg),)))
             self._constants[id(arg)] = Placed(value, plain(type_.rank))
         return self._constants[id(arg)]
 

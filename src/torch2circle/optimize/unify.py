@@ -74,6 +74,8 @@ class _Unifier:
         self.partner[x], self.new[x] = y, made
 
     def opened(self, x: Value, y: Value, where: Where) -> Value:
+        if (x.origin and x.origin.tensor) != (y.origin and y.origin.tensor):
+            raise _fixed(where, "more operators ran for one size than for another")
         if replace(x.type, shape=()) != replace(y.type, shape=()) or x.type.rank != y.type.rank or x.origin != y.origin:
             raise _fixed(where, f"a result is {x.type} for one size, {y.type} for another")
         shape = tuple(map(self.size, x.type.shape, y.type.shape))
@@ -112,7 +114,8 @@ class _Unifier:
             raise _fixed(where, f"a constant is {x.type} for one size, {y.type} for another")
         if x.type.shape != y.type.shape:
             return self.repeated(x, y, where, reader)
-        if x.data is not y.data and not np.array_equal(x.array(), y.array()):
+        known = x.data.source is not None and x.data.source == y.data.source
+        if not known and not np.array_equal(x.array(), y.array()):
             raise _fixed(where, f"a constant of type {x.type} holds other numbers for another size")
         return x
 

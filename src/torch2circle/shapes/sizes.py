@@ -25,11 +25,11 @@ class Sizes:
     second: int
 
 
-def sizes(dims: Sequence[Dims], args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Sizes]:
-    """Two numbers for each symbol.
+def sizes(dims: Sequence[Dims], args: Sequence[Any], kwargs: Mapping[str, Any], *, watched: bool) -> dict[str, Sizes]:
+    """Two numbers for each symbol, one of them even, one odd; no two symbols get the same second number.
 
-    The second is less than half of the first, or more than twice as large, so that no share of the one (``size // 2``) is the same of the
-    other, and one is even, one odd (large ones leave unequal rests by 3 and 5, too). No two symbols get the same second number.
+    Unless all that a model computes from them is ``watched``, the second is less than half of the first, or more than twice as large, so
+    that no share of the one (``size // 2``) is the same of the other.
 
     Raises:
         UnsupportedUse: dimensions of one symbol have sizes that do not fit together, or a range holds less than two numbers.
@@ -42,14 +42,16 @@ def sizes(dims: Sequence[Dims], args: Sequence[Any], kwargs: Mapping[str, Any]) 
                 got = f"size {x.shape[dim]} in dimension {dim} of an example input"
                 raise UnsupportedUse(f"{ARGUMENT}: {each.symbol}", got, "one size wherever it stands")
             if each.symbol not in found:
-                found[each.symbol] = _two(each, example, {other.second for other in found.values()})
+                found[each.symbol] = _two(each, example, {other.second for other in found.values()}, watched)
     return found
 
 
-def _two(each: Open, example: int, taken: set[int]) -> Sizes:
+def _two(each: Open, example: int, taken: set[int], watched: bool) -> Sizes:
     low = max(2, each.low)
     first = max(example, low) if example == 1 else example
-    smaller, larger = range((first - 1) // 2, low - 1, -1), range(2 * first + 1, 2 * first + 9)
+    smaller = range((first - 1) // 2, low - 1, -1)
+    larger = range(first + 1 if watched else 2 * first + 1, 3 * first + 9)
+    # of large sizes, the rests by 3 and 5 are unequal, too
     wanted = [*(n for n in smaller if gcd(first - n, 30) == 1), *(n for n in (*smaller, *larger) if (first - n) % 2), each.high, low]
     second = next((n for n in wanted if low <= n <= each.high and n != first and n not in taken), None)
     if second is None or not low <= first <= each.high:

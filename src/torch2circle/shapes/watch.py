@@ -23,13 +23,14 @@ from .sizes import Sizes
 
 OWN = str(Path(__file__).parents[1])
 SIZES = (torch.Tensor.size, torch.Tensor.numel, torch.Tensor.__len__)
-ARITHMETIC = ("add", "radd", "sub", "rsub", "mul", "rmul", "floordiv", "rfloordiv", "mod", "rmod", "neg", "pos", "abs")
+ARITHMETIC = ("add", "radd", "sub", "rsub", "mul", "rmul", "rfloordiv", "rmod", "neg", "pos", "abs")
+DIVISIONS: Mapping[str, Callable[[Any, Any], Any]] = {"floordiv": operator.floordiv, "mod": operator.mod}
 COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {name: getattr(operator, name) for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A size and what the model compared it with."""
+    """A size and what the model compared it with, or divided it by."""
 
     how: str
     left: int
@@ -72,6 +73,19 @@ def _comparing(name: str) -> Callable[[Size, Any], Any]:
     return compare
 
 
+def _dividing(name: str) -> Callable[[Size, Any], Any]:
+    def divide(self: Size, other: Any) -> Any:
+        made = getattr(int, f"__{name}__")(self, other)
+        if type(made) is not int:
+            return made
+        self.log.append(Compared(name, int(self), int(other), Provenance(None).here("", {})))
+        return Size.of(made, self.log)
+
+    return divide
+
+
+for _name in DIVISIONS:
+    setattr(Size, f"__{_name}__", _dividing(_name))
 for _name in ARITHMETIC:
     setattr(Size, f"__{_name}__", _computing(f"__{_name}__"))
 for _name in COMPARISONS:
@@ -168,11 +182,13 @@ def refuse_compared(first: Watch, second: Watch, sizes: Mapping[str, Sizes], dim
             raise RecordError(message, where=a.where, hint=hint)
 
 
-SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "floordiv": "//", "mod": "%"}
 
 
 def _turns(a: Compared, b: Compared, sizes: Mapping[str, Sizes], bounds: Mapping[str, tuple[int, int]]) -> int | None:
     """A number for which the comparison has another result; both sides grow evenly with a symbol."""
+    if a.how in DIVISIONS:
+        return next((n for name in _symbols(a, b, sizes) if (n := _other_rest(a, b, sizes[name], bounds[name])) is not None), None)
     apart = a.left - a.right, b.left - b.right
     if apart[0] == apart[1]:
         return None
@@ -186,6 +202,16 @@ def _turns(a: Compared, b: Compared, sizes: Mapping[str, Sizes], bounds: Mapping
             if COMPARISONS[a.how](apart[0] + slope * (number - s.first), 0) != came:
                 return number
     return None
+
+
+def _other_rest(a: Compared, b: Compared, s: Sizes, bounds: tuple[int, int]) -> int | None:
+    """A number for which a division, that gives the same in both recordings, gives something else."""
+    divide, slope = DIVISIONS[a.how], Fraction(b.left - a.left, s.second - s.first)
+    came = divide(a.left, a.right)
+    if a.right != b.right or came != divide(b.left, b.right):
+        return None  # where the result is used, the graphs will tell
+    near = range(max(bounds[0], s.first - 2 * a.right), min(bounds[1], s.first + 2 * a.right) + 1)
+    return next((n for n in near if divide(a.left + slope * (n - s.first), a.right) != came), None)
 
 
 def _symbols(a: Compared, b: Compared, sizes: Mapping[str, Sizes]) -> Iterator[str]:

@@ -133,6 +133,7 @@ REFUSED = [
     pytest.param(lambda x: torch.stack([row * 2 for row in x]), (4, 6), BATCH, "more operators ran for one size", id="loop"),
     pytest.param(nn.MaxPool2d(2, ceil_mode=True), (1, 3, 8, 8), ({2: "h"},), "aten::max_pool2d along an open dimension", id="ceil"),
     pytest.param(nn.AvgPool2d(3, 2, 1), (1, 3, 8, 8), ({2: "h"},), "aten::avg_pool2d along an open dimension", id="average"),
+    pytest.param(lambda x: torch.relu(x).permute(1, 0)[:, ::2], (3, 4), BATCH, "STRIDED_SLICE leaves 2 of 3 as of 4", id="chance"),
     pytest.param(nn.Upsample(scale_factor=2), (1, 3, 8, 8), ({2: "h"},), "fixed by aten::upsample_nearest2d", id="resize"),
     pytest.param(lambda x: x.cumsum(0).flip(0).roll(1, 0), (4, 6), BATCH, "fixed by aten::", id="places"),
 ]
@@ -157,7 +158,7 @@ def test_a_range_makes_a_comparison_hold() -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_a_slice_in_torchscript_is_not_cut() -> None:
     """Its comparisons are not seen, but what the slice was asked for is."""
-    script = torch.jit.trace(Call(lambda x: x[:, :4] + 0), drawn(2, 3))
+    script = torch.jit.trace(Call(lambda x: x[:, :4] + 0).eval(), drawn(2, 3))
     with pytest.raises(UnsupportedUse, match="end of a slice of an open dimension not supported: 4"):
         torch2circle.export(script, (drawn(2, 3),), dynamic_shapes=({1: "time"},))
 
@@ -179,7 +180,7 @@ def test_sizes_that_depend_on_data_are_refused() -> None:
         (({0: 3.5},), "3.5"),
         (({0: 3},), "dynamic_shapes of args_0, dimension 0"),
         (({0: "same", 1: "same"},), "size 6 in dimension 1"),
-        (({0: Dim("batch", min=8)},), "from 8 to"),
+        (({0: Dim("batch", min=8)},), "4, which is the example's"),
         (({0: "batch"}, {0: "batch"}), "dynamic_shapes"),
         ("batch", "batch"),
     ],

@@ -91,7 +91,7 @@ def export(
         with watch or nullcontext():  # what the model compares its sizes with
             recording = record(loaded.module, args, kwargs, names=loaded.names, specialize=specialize, whole=LOWERINGS)
         tell("lower")
-        lowered = lower(recording, Options(**chosen, any_size=any(dim > 0 for each in dims for dim in each)))
+        lowered = lower(recording, Options(**chosen, any_size=any(dims)))
         graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
         _must_be_well_formed(graph)
         findings = (*recording.findings, *lowered.findings, *_doubtful_scales(graph))

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import RecordError
 from ..ir import Constant, DType, Graph, Node, Type, Value, Where
+from ..spec import OPS
 from .engine import emit
 from .layout import NO_MASKS, const, operand
 
@@ -89,6 +90,7 @@ class _Unifier:
         if a.op == "BROADCAST_TO" and _numbers(a, 1) != _numbers(b, 1):
             self.take(a.out, b.out, self.broadcast(a, b, outputs[0]))
             return
+        _must_stay_open(a, b)
         form = FORMS[a.op](a, b) if a.op in FORMS else None
         if form is None and a.attrs != b.attrs:
             raise _fixed(a.where, f"options of {a.op} follow it")
@@ -212,6 +214,16 @@ def _filled(type_: Type, shape: Sequence[int], number: float) -> Constant:
 
 
 # -- operators with a size in an operand
+
+
+def _must_stay_open(a: Node, b: Node) -> None:
+    """Where a window or a slice takes every n-th place, two sizes may leave the same number by chance."""
+    steps = {"STRIDED_SLICE": lambda: _numbers(a, 3)}.get(a.op, lambda: [1, 2, 2, 1] if "stride_h" in a.attrs else [])()
+    x, y = operand(a, OPS[a.op].data), operand(b, OPS[b.op].data)
+    for axis in _apart(x.type.shape, y.type.shape):
+        if axis < len(steps) and abs(steps[axis]) > 1 and a.out.type.shape[axis] == b.out.type.shape[axis]:
+            sizes = f"{x.type.shape[axis]} as of {y.type.shape[axis]}"
+            raise _fixed(a.where, f"{a.op} leaves {a.out.type.shape[axis]} of {sizes}: take a larger example")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class Open:
 
     def number(self, size: int) -> int | None:
         """The number that gives ``size``; None if none does."""
-        return next((n for n in range(1, 2 * size + 2) if self.of(n) == size), None)
+        return next((n for n in (size, *range(1, 2 * size + 2)) if self.of(n) == size), None)
 
 
 Dims = Mapping[int, Open]

@@ -28,13 +28,15 @@ class Sizes:
 def sizes(dims: Sequence[Dims], args: Sequence[Any], kwargs: Mapping[str, Any], *, watched: bool) -> dict[str, Sizes]:
     """Two numbers for each symbol, one of them even, one odd; no two symbols get the same second number.
 
-    Unless all that a model computes from them is ``watched``, the second is less than half of the first, or more than twice as large, so
-    that no share of the one (``size // 2``) is the same of the other.
+    The second is less than half of the first, or more than twice as large, so that no share of the one (``size // 2``, or what windows with
+    a stride leave) is the same of the other. Only of a first dimension, which windows leave alone, it may be the next number if all that
+    a model computes from it is ``watched``.
 
     Raises:
         UnsupportedUse: dimensions of one symbol have sizes that do not fit together, or a range holds less than two numbers.
     """
     found: dict[str, Sizes] = {}
+    inner = {each.symbol for opened in dims for dim, each in opened.items() if dim > 0}
     for x, opened in zip(tensors_in((tuple(args), dict(kwargs))), dims, strict=True):
         for dim, each in opened.items():
             example = each.number(x.shape[dim])
@@ -42,19 +44,21 @@ def sizes(dims: Sequence[Dims], args: Sequence[Any], kwargs: Mapping[str, Any], 
                 got = f"size {x.shape[dim]} in dimension {dim} of an example input"
                 raise UnsupportedUse(f"{ARGUMENT}: {each.symbol}", got, "one size wherever it stands")
             if each.symbol not in found:
-                found[each.symbol] = _two(each, example, {other.second for other in found.values()}, watched)
+                found[each.symbol] = _two(each, example, {other.second for other in found.values()}, watched and each.symbol not in inner)
     return found
 
 
-def _two(each: Open, example: int, taken: set[int], watched: bool) -> Sizes:
+def _two(each: Open, example: int, taken: set[int], near: bool) -> Sizes:
     low = max(2, each.low)
     first = max(example, low) if example == 1 else example
     smaller = range((first - 1) // 2, low - 1, -1)
-    larger = range(first + 1 if watched else 2 * first + 1, 3 * first + 9)
+    larger = range(first + 1 if near else 2 * first + 1, 3 * first + 9)
     # of large sizes, the rests by 3 and 5 are unequal, too
     wanted = [*(n for n in smaller if gcd(first - n, 30) == 1), *(n for n in (*smaller, *larger) if (first - n) % 2), each.high, low]
     second = next((n for n in wanted if low <= n <= each.high and n != first and n not in taken), None)
-    if second is None or not low <= first <= each.high:
+    if not low <= first <= each.high:
+        raise UnsupportedUse(f"{ARGUMENT}: {each.symbol}", f"{example}, which is the example's", f"from {low} to {each.high}")
+    if second is None:
         raise UnsupportedUse(f"{ARGUMENT}: {each.symbol}", f"from {each.low} to {each.high}", "a range with two sizes above 1 in it")
     return Sizes(example, first, second)
 

@@ -21,7 +21,9 @@ from ..record import Call, Recording, Ref
 from .dims import LARGEST, Dims
 from .sizes import Sizes
 
-OWN = str(Path(__file__).parents[1])
+TORCH = Path(torch.__file__).parent
+# What is compared there changes nothing: how operators are recorded, and how PyTorch takes one apart, which means the same for any size.
+OURS = (str(Path(__file__).parents[1]), *(str(TORCH / part) for part in ("_decomp", "_refs", "_prims", "_meta_registrations")))
 SIZES = (torch.Tensor.size, torch.Tensor.numel, torch.Tensor.__len__)
 ARITHMETIC = ("add", "radd", "sub", "rsub", "mul", "rmul", "rfloordiv", "rmod", "neg", "pos", "abs")
 DIVISIONS: Mapping[str, Callable[[Any, Any], Any]] = {"floordiv": operator.floordiv, "mod": operator.mod}
@@ -55,6 +57,11 @@ class Size(int):
         return self != 0
 
 
+def _is_ours() -> bool:
+    """Whether the caller's caller is."""
+    return sys._getframe(2).f_code.co_filename.startswith(OURS)
+
+
 def _computing(name: str) -> Callable[..., Any]:
     def compute(self: Size, *others: Any) -> Any:
         made = getattr(int, name)(self, *others)
@@ -66,7 +73,7 @@ def _computing(name: str) -> Callable[..., Any]:
 def _comparing(name: str) -> Callable[[Size, Any], Any]:
     def compare(self: Size, other: Any) -> Any:
         result = getattr(int, f"__{name}__")(self, other)
-        if result is not NotImplemented:
+        if result is not NotImplemented and not _is_ours():
             self.log.append(Compared(name, int(self), int(other), Provenance(None).here("", {})))
         return result
 
@@ -78,7 +85,8 @@ def _dividing(name: str) -> Callable[[Size, Any], Any]:
         made = getattr(int, f"__{name}__")(self, other)
         if type(made) is not int:
             return made
-        self.log.append(Compared(name, int(self), int(other), Provenance(None).here("", {})))
+        if not _is_ours():
+            self.log.append(Compared(name, int(self), int(other), Provenance(None).here("", {})))
         return Size.of(made, self.log)
 
     return divide
@@ -99,12 +107,16 @@ class Watch(TorchFunctionMode):
         super().__init__()
         self.log: list[Compared] = []
 
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self.log = list(self.log)  # the sizes live on in what is recorded, and tell the old one
+
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         if func is torch.Tensor.__getitem__:
             self.slices(*args)
         result = func(*args, **(kwargs or {}))
         asked = func in SIZES or getattr(func, "__self__", None) is torch.Tensor.shape
-        if not asked or sys._getframe(1).f_code.co_filename.startswith(OWN):
+        if not asked or sys._getframe(1).f_code.co_filename.startswith(OURS):
             return result
         return torch.Size(Size.of(n, self.log) for n in result) if isinstance(result, torch.Size) else Size.of(result, self.log)
 
@@ -117,7 +129,7 @@ class Watch(TorchFunctionMode):
             dim = place - len(index) if any(item is Ellipsis for item in index[:place]) else place
             for end in (part.start, part.stop):
                 if isinstance(end, int):
-                    operator.ge(Size.of(x.shape[dim], self.log), abs(end))
+                    self.log.append(Compared("ge", x.shape[dim], abs(int(end)), Provenance(None).here("", {})))
 
 
 def refuse_ends(first: Recording, second: Recording) -> None:

@@ -129,6 +129,8 @@ REFUSED = [
     pytest.param(lambda x: x[: x.shape[0] // 2], (4, 6), BATCH, "4 // 2|position 2 of 4", id="half"),
     pytest.param(lambda x: x * (x.shape[0] // 8), (4, 6), BATCH, "4 // 8", id="share"),
     pytest.param(lambda x: x[:, :10] * 2, (2, 10), ({1: "t"},), "compares a size.*10 >= 10", id="cut"),
+    pytest.param(lambda x: x[None, ..., :10, None] * 2, (2, 10), ({1: "t"},), "compares a size.*10 >= 10", id="cut_behind"),
+    pytest.param(lambda x: x * 2 if x.shape[0] - 1 else x, (4, 6), BATCH, "compares a size.*3 != 0", id="truth"),
     pytest.param(lambda x: x[:, : min(x.shape[1], 9)] * 2, (2, 8), ({1: "t"},), "compares a size.*8", id="least"),
     pytest.param(lambda x: torch.stack([row * 2 for row in x]), (4, 6), BATCH, "more operators ran for one size", id="loop"),
     pytest.param(nn.MaxPool2d(2, ceil_mode=True), (1, 3, 8, 8), ({2: "h"},), "aten::max_pool2d along an open dimension", id="ceil"),

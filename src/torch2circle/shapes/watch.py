@@ -54,12 +54,13 @@ class Size(int):
     __hash__ = int.__hash__
 
     def __bool__(self) -> bool:
-        return self != 0
+        self.tell("ne", 0)
+        return int(self) != 0
 
-
-def _is_ours() -> bool:
-    """Whether the caller's caller is."""
-    return sys._getframe(2).f_code.co_filename.startswith(OURS)
+    def tell(self, how: str, other: int) -> None:
+        """Note that the code which called the caller did this with it, unless that code is ours."""
+        if not sys._getframe(2).f_code.co_filename.startswith(OURS):
+            self.log.append(Compared(how, int(self), int(other), Provenance(None).here("", {})))
 
 
 def _computing(name: str) -> Callable[..., Any]:
@@ -73,8 +74,8 @@ def _computing(name: str) -> Callable[..., Any]:
 def _comparing(name: str) -> Callable[[Size, Any], Any]:
     def compare(self: Size, other: Any) -> Any:
         result = getattr(int, f"__{name}__")(self, other)
-        if result is not NotImplemented and not _is_ours():
-            self.log.append(Compared(name, int(self), int(other), Provenance(None).here("", {})))
+        if result is not NotImplemented:
+            self.tell(name, other)
         return result
 
     return compare
@@ -85,8 +86,7 @@ def _dividing(name: str) -> Callable[[Size, Any], Any]:
         made = getattr(int, f"__{name}__")(self, other)
         if type(made) is not int:
             return made
-        if not _is_ours():
-            self.log.append(Compared(name, int(self), int(other), Provenance(None).here("", {})))
+        self.tell(name, other)
         return Size.of(made, self.log)
 
     return divide
@@ -124,11 +124,13 @@ class Watch(TorchFunctionMode):
         """Python cuts a slice to the length of its dimension, which is a comparison."""
         index = index if isinstance(index, tuple) else (index,)
         for place, part in enumerate(index):
-            if not isinstance(part, slice) or any(item is None or isinstance(item, (Tensor, bool)) for item in index[:place]):
+            before, behind = index[:place], index[place:]
+            if not isinstance(part, slice) or any(isinstance(item, (Tensor, bool)) for item in before):
                 continue
-            dim = place - len(index) if any(item is Ellipsis for item in index[:place]) else place
+            counted_from_end = any(item is Ellipsis for item in before)
+            dim = -sum(item is not None for item in behind) if counted_from_end else sum(item is not None for item in before)
             for end in (part.start, part.stop):
-                if isinstance(end, int):
+                if isinstance(end, int) and -x.dim() <= dim < x.dim():
                     self.log.append(Compared("ge", x.shape[dim], abs(int(end)), Provenance(None).here("", {})))
 
 
@@ -222,7 +224,8 @@ def _other_rest(a: Compared, b: Compared, s: Sizes, bounds: tuple[int, int]) -> 
     came = divide(a.left, a.right)
     if a.right != b.right or came != divide(b.left, b.right):
         return None  # where the result is used, the graphs will tell
-    near = range(max(bounds[0], s.first - 2 * a.right), min(bounds[1], s.first + 2 * a.right) + 1)
+    reach = 2 * abs(a.right)
+    near = range(max(bounds[0], s.first - reach), min(bounds[1], s.first + reach) + 1)
     return next((n for n in near if divide(a.left + slope * (n - s.first), a.right) != came), None)
 
 

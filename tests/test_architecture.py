@@ -19,8 +19,8 @@ ROWS = [
     {"ir"},
     {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
     {
-        "loading", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary", "implant",
-        "runtimes",
+        "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
+        "implant", "runtimes",
     },
     {"verify"},
     {"pipeline"},
@@ -30,7 +30,7 @@ ROWS = [
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}
 ALLOWED = {
-    "torch": RECORDING | {"loading", "safety", "healing", "quant", "lower", "pipeline", "support"},
+    "torch": RECORDING | {"loading", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,13 +68,13 @@ def text(case: Case, target: str, graph: Graph) -> str:
 
 
 def edges_are_the_models(model: nn.Module, args: Sequence[Any], graphs: Iterable[Graph]) -> None:
-    """Inputs and outputs have the shapes and types of the model's."""
+    """Inputs and outputs have the shapes and types of the model's, whether a file takes other sizes, too, or not."""
     with torch.inference_mode():
         result = model(*pytree.tree_map_only(torch.Tensor, torch.clone, args))
     ins, outs = ([type_of(leaf) for leaf in pytree.tree_leaves(tree) if isinstance(leaf, torch.Tensor)] for tree in (args, result))
     for graph in graphs:
-        assert [v.type for v in graph.inputs] == ins
-        assert [v.type for v in graph.outputs] == outs
+        assert [replace(v.type, open=()) for v in graph.inputs] == ins
+        assert [replace(v.type, open=()) for v in graph.outputs] == outs
 
 
 def near_enough(case: Case, runtime: str, report: Report) -> None:

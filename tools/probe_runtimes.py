@@ -4,9 +4,12 @@ Every probe (``tools/probes``) is a graph of one operator. The runtime's outputs
 operands, requantized by rounding half to even. A cell of the table is (operator, ``spec.scheme``); its verdict is the worst of its
 probes. If it is right up to 4 dimensions only, 5 and 6 are cells of their own: the scheme with ``+rank5``, ``+rank6``.
 
-    python tools/probe_runtimes.py                        measure, print the table, and write the file
+The second table, "open", has those that are right on operands of which the file leaves a size open.
+
+    python tools/probe_runtimes.py                        measure, print the tables, and write the file
     python tools/probe_runtimes.py --only ADD --update    this operator alone; the file keeps what is known of the others
     python tools/probe_runtimes.py --scheme i16 --update  only schemes that begin so, likewise
+    python tools/probe_runtimes.py --open                 measure the second table alone, and write it into the file
     python tools/probe_runtimes.py --check                measure and exit with 1 if the file says otherwise
 """
 
@@ -16,7 +19,9 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +32,7 @@ from torch2circle import format as fileformat
 from torch2circle import runtimes, spec
 from torch2circle.errors import TargetError
 from torch2circle.format.facts import CIRCLE_ONLY
-from torch2circle.ir import Array, DType, Type
+from torch2circle.ir import Array, Constant, DType, Graph, Node, Type, Value
 from torch2circle.targets.base import RIGHT
 
 VERDICTS = ("exact", "1lsb", "hybrid", "wrong", "refused", "crash")  # from best to worst
@@ -43,7 +48,7 @@ def verdict(result: runtimes.Result | TargetError, item: Probe) -> str:
     if isinstance(result, TargetError):
         return "crash" if "killed by" in result.message else "refused"
     kinds = [v.type for v in item.graph.outputs]
-    return worst([judge(got, want, kind, item.bound) for got, want, kind in zip(result.outputs[0], item.want, kinds, strict=True)])
+    return worst([judge(got, want, kind, item.bound) for got, want, kind in zip(result.outputs[0], item.want, kinds, strict=False)])
 
 
 def judge(got: Array, want: Array, kind: Type, bound: Array | None) -> str:
@@ -64,7 +69,41 @@ def judge(got: Array, want: Array, kind: Type, bound: Array | None) -> str:
     return ("exact", "1lsb", "wrong")[min(2, int(apart.max()))]
 
 
-def measure(runtime: str, probes: Sequence[Probe]) -> dict[str, dict[str, str]]:
+def opened(graph: Graph) -> Graph | None:
+    """``graph`` as a file for any size of one dimension of its operands; None if they have none that may vary.
+
+    Nothing is told of the sizes of the results: the runtime has to find them. Where all is uint8, onert's Python interface sets no sizes:
+    hence one more output, in float.
+    """
+    fed = max(graph.inputs, key=lambda v: (v.type.rank, v.type.size), default=None)
+    axis = None if fed is None else next((i for i, size in enumerate(fed.type.shape) if size > 1), None)
+    if fed is None or axis is None:
+        return None
+    like = {v for v in graph.inputs if v.type.rank == fed.type.rank and v.type.shape[axis] == fed.type.shape[axis]}
+    new = {v: replace(v, type=replace(v.type, open=(axis,))) if v in like else v for v in graph.inputs}
+    for node in graph.nodes():
+        reads = any(v in new for v in node.inputs)
+        inputs = [v and new.get(v, v) for v in node.inputs]
+        attrs = node.attrs
+        if node.op == "RESHAPE":
+            sizes = [-1, *node.out.type.shape[1:]]
+            inputs[1] = Value(Type((len(sizes),), DType.INT32), "sizes", data=Constant.of(np.array(sizes, np.int32)))
+            attrs = {"new_shape": sizes}
+        made = node.rebuilt(inputs=inputs, outputs=[_any_size(v) if reads else v for v in node.outputs], attrs=attrs)
+        new.update(zip(node.outputs, made.outputs, strict=True))
+    results, names = tuple(new[v] for v in graph.outputs), graph.output_names
+    if all(v.type.dtype is DType.UINT8 for v in (*graph.inputs, *results)):
+        real = replace(results[0].type, dtype=DType.FLOAT32, quant=None)
+        results, names = (*results, Node.make("DEQUANTIZE", results[:1], [Value(real, "real")]).out), (*names, "real")
+    return replace(graph, inputs=tuple(new[v] for v in graph.inputs), outputs=results, output_names=names)
+
+
+def _any_size(value: Value) -> Value:
+    return replace(value, type=replace(value.type, open=tuple(range(value.type.rank))))
+
+
+def measure(runtime: str, probes: Sequence[Probe], *, sizes_open: bool = False) -> dict[str, dict[str, str]]:
+    """The table of a runtime; with ``sizes_open`` the second one."""
     suffix, identifier = FILES[runtime]
     probes = [p for p in probes if identifier == "CIR0" or f"BuiltinOperator.{p.node.op}" not in CIRCLE_ONLY]
     found: dict[tuple[str, str], dict[int, list[str]]] = {}
@@ -72,7 +111,8 @@ def measure(runtime: str, probes: Sequence[Probe]) -> dict[str, dict[str, str]]:
         jobs = []
         for number, item in enumerate(probes):
             path = Path(folder) / f"{number}{suffix}"
-            path.write_bytes(fileformat.to_bytes(item.graph, identifier=identifier))
+            graph = (opened(item.graph) or item.graph) if sizes_open else item.graph
+            path.write_bytes(fileformat.to_bytes(graph, identifier=identifier))
             jobs.append((path, [item.feed]))
         for item, result in zip(probes, runtimes.run_many(runtime, jobs), strict=True):
             by_rank = found.setdefault((item.node.op, spec.scheme(item.node)), {})
@@ -87,8 +127,21 @@ def measure(runtime: str, probes: Sequence[Probe]) -> dict[str, dict[str, str]]:
 
 
 def _added(known: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    ops = known.get("ops", {})
-    return {"version": new["version"], "ops": ops | {op: ops.get(op, {}) | cells for op, cells in new["ops"].items()}}
+    """The tables of one runtime with the cells that were measured anew."""
+    tables = {kind: {op: known.get(kind, {}).get(op, {}) | new[kind].get(op, {}) for op in spec.OPS} for kind in ("ops", "open")}
+    return {"version": new["version"], **{kind: {op: cells for op, cells in t.items() if cells} for kind, t in tables.items()}}
+
+
+def runs(table: Mapping[str, Mapping[str, str]], item: Probe) -> bool:
+    return table.get(item.node.op, {}).get(spec.scheme(item.node), "") in RIGHT
+
+
+def few(probes: Sequence[Probe]) -> list[Probe]:
+    """Two of each operator, types and number of dimensions that have a size to vary: finding sizes depends on nothing else."""
+    kinds: dict[tuple[str, str, int], list[Probe]] = {}
+    for item in probes:
+        kinds.setdefault((item.node.op, spec.scheme(item.node), item.rank), []).append(item)
+    return [item for items in kinds.values() for item in [i for i in items if opened(i.graph)][:: max(1, len(items) - 1)][:2]]
 
 
 def main() -> int:
@@ -97,18 +150,25 @@ def main() -> int:
     parser.add_argument("--scheme", default="", help="element types with this beginning alone; the file is not written")
     parser.add_argument("--update", action="store_true", help="with --only or --scheme: write the cells that were measured")
     parser.add_argument("--check", action="store_true", help="compare with the file instead of writing it")
+    parser.add_argument("--open", action="store_true", help="measure the second table alone, of operands with open sizes")
     options = parser.parse_args()
     probes = [p for family in FAMILIES for p in family() if options.only in (None, p.node.op)]
     probes = [p for p in probes if spec.scheme(p.node).startswith(options.scheme)]
-    found: dict[str, Any] = {r: {"version": v, "ops": measure(r, probes)} for r, v in runtimes.versions().items()}
     known: dict[str, Any] = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    versions = runtimes.versions()
+    found: dict[str, Any] = {
+        r: {"version": v, "ops": known[r]["ops"] if options.open else measure(r, probes)} for r, v in versions.items()
+    }
+    for runtime, table in found.items():
+        table["open"] = measure(runtime, [p for p in few(probes) if runs(table["ops"], p)], sizes_open=True)
     differences = 0
-    for op in spec.OPS:
-        rows = {r: (t["ops"].get(op, {}), known.get(r, {}).get("ops", {}).get(op, {})) for r, t in found.items()}
+    for kind, op in product(("open",) if options.open else ("ops", "open"), spec.OPS):
+        rows = {r: (t[kind].get(op, {}), known.get(r, {}).get(kind, {}).get(op, {})) for r, t in found.items()}
         for key in dict.fromkeys(k for new, old in rows.values() for k in (*new, *(old if new and options.check else ()))):
             changed = [f"{r} was {old.get(key)}" for r, (new, old) in rows.items() if options.check and new.get(key) != old.get(key)]
             differences += len(changed)
-            print(f"{op:18} {key:16} " + " ".join(f"{r}: {new.get(key, ''):8}" for r, (new, _) in rows.items()), *changed)
+            name = f"{key} open" if kind == "open" else key
+            print(f"{op:18} {name:16} " + " ".join(f"{r}: {new.get(key, ''):8}" for r, (new, _) in rows.items()), *changed)
     print(f"{len(probes)} probes" + (f", {differences} differences" if options.check else ""))
     partial = options.only or options.scheme
     if not options.check and (options.update or not partial):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -77,6 +78,10 @@ def _loading(command: F) -> F:
         click.option("--trust-pickle", is_flag=True, help="Run the code in a pickled model. Only for files you made yourself."),
         click.option("--custom-op", "custom_ops", multiple=True, metavar="NS::OP[=CODE]", help="Write this PyTorch operator as a custom "
                      "one, for which the application brings the kernel. Repeat for more."),
+        click.option("--dynamic-batch", is_flag=True, help="Take any size of the first dimension of all inputs."),
+        click.option("--dynamic-shape", "dynamic_shapes", multiple=True, metavar="NAME=DIM[:SYMBOL],...", help="Take any size of these "
+                     "dimensions of an input; those with the same symbol vary together. Repeat for more inputs."),
+        click.option("--static-shapes", is_flag=True, help="Fix the sizes that an ExportedProgram leaves open, too."),
         click.option("--specialize", is_flag=True, help="Fix branches that depend on the input to the example's."),
         click.option("--io-layout", type=click.Choice(["torch", "nhwc"]), default="torch", show_default=True, help="Dimension order "
                      "of inputs and outputs of rank 4."),
@@ -361,12 +366,29 @@ def _export(model: str, stage: Callable[[str], None], **loading: Any) -> Exporte
     io_dtypes = dict(_named(text) for text in loading.pop("io_dtypes"))
     named = (text.rpartition("=") for text in loading.pop("custom_ops"))
     custom_ops = {op or code: code for op, _, code in named}
-    options = {"progress": stage, "io_dtypes": io_dtypes, "custom_ops": custom_ops, **loading}
+    shapes_open = _open_shapes(loading["dynamic_batch"], loading.pop("dynamic_shapes"), loading.pop("static_shapes"))
+    options = {"progress": stage, "io_dtypes": io_dtypes, "custom_ops": custom_ops, "dynamic_shapes": shapes_open, **loading}
     if not isinstance(loaded, Mapping):
         return export_model(loaded, args, kwargs, **options)
     if shapes or sample:
         raise click.UsageError(f"{model} gives several methods with their inputs; --input and --inputs are for one model")
     return export_many(loaded, **options)
+
+
+def _open_shapes(batch: bool, texts: Sequence[str], static: bool) -> dict[str, dict[int, str]] | None:
+    """``dynamic_shapes`` of an export from ``x=0:batch,2``."""
+    if batch + bool(texts) + static > 1:
+        raise click.UsageError("give one of --dynamic-batch, --dynamic-shape and --static-shapes")
+    if not texts:
+        return {} if static else None
+    found: dict[str, dict[int, str]] = {}
+    for text in texts:
+        name, equals, dims = text.partition("=")
+        parts = [re.fullmatch(r"(\d+)(?::([A-Za-z_]\w*))?", part) for part in dims.split(",")]
+        if not equals or not all(parts):
+            raise click.UsageError(f"--dynamic-shape takes NAME=DIM or NAME=DIM:SYMBOL, several dimensions by commas: {text}")
+        found.setdefault(name, {}).update({int(part[1]): part[2] or f"{name}.{part[1]}" for part in parts if part})
+    return found
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -82,11 +82,15 @@ class Quant:
 
 @dataclass(frozen=True)
 class Type:
-    """Shape as stored in the file, element type, quantization."""
+    """Shape as stored in the file, element type, quantization.
+
+    ``open`` are the axes of which the file takes any size; ``shape`` has the example's there.
+    """
 
     shape: tuple[int, ...]
     dtype: DType
     quant: Quant | None = None
+    open: tuple[int, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -103,7 +107,7 @@ class Type:
 
     @property
     def is_bytes(self) -> bool:
-        """Integers of 8 bits or less without a scale, as of an image: they can be moved and converted, and no operator computes with them."""
+        """Integers of 8 bits or less without a scale, as of an image: they are moved and converted, and no operator computes with them."""
         return self.quant is None and self.dtype in (DType.INT4, DType.INT8, DType.UINT8)
 
     def permute(self, perm: Sequence[int]) -> Type:
@@ -111,7 +115,8 @@ class Type:
         quant = self.quant
         if quant is not None and quant.axis is not None:
             quant = replace(quant, axis=list(perm).index(quant.axis))
-        return replace(self, shape=tuple(self.shape[p] for p in perm), quant=quant)
+        opened = tuple(i for i, p in enumerate(perm) if p in self.open)
+        return replace(self, shape=tuple(self.shape[p] for p in perm), quant=quant, open=opened)
 
     def as_eight_bit(self, dtype: DType) -> Type:
         """The same real values in the other 8-bit type: integers and zero point 128 larger in uint8 than in int8."""
@@ -122,29 +127,31 @@ class Type:
 
     def reshape(self, shape: Sequence[int]) -> Type:
         """The same elements in another shape; only for per-tensor quantization."""
-        return replace(self, shape=tuple(shape))
+        return replace(self, shape=tuple(shape), open=())
 
     def __str__(self) -> str:
-        return f"{self.dtype.value}[{','.join(map(str, self.shape))}]" + (f" {self.quant}" if self.quant else "")
+        sizes = (f"{size}?" if axis in self.open else f"{size}" for axis, size in enumerate(self.shape))
+        return f"{self.dtype.value}[{','.join(sizes)}]" + (f" {self.quant}" if self.quant else "")
 
 
 class Constant:
     """A constant array that is made when it is asked for, so that a graph holds no copy of the weights.
 
-    ``load()`` gives an array of exactly the shape and dtype of the value it belongs to.
+    ``load()`` gives an array of exactly the shape and dtype of the value it belongs to. ``source`` tells what it is made of: two constants
+    of one source and one type, changed as often, are equal. None is not known.
     """
 
-    __slots__ = ("load",)
+    __slots__ = ("load", "source")
 
-    def __init__(self, load: Callable[[], Array]) -> None:
-        self.load = load
+    def __init__(self, load: Callable[[], Array], source: tuple[Any, ...] | None = None) -> None:
+        self.load, self.source = load, source
 
     @staticmethod
     def of(array: Array) -> Constant:
         return Constant(lambda: array)
 
     def map(self, change: Callable[[Array], Array]) -> Constant:
-        return Constant(lambda: change(self.load()))
+        return Constant(lambda: change(self.load()), self.source and (*self.source, "changed"))
 
 
 @dataclass(frozen=True)

@@ -6,25 +6,28 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.export import ExportedProgram
 
-from . import __version__, spec
+from . import __version__, shapes, spec
 from .boundary import with_integer_io
-from .errors import Bug, TargetError, UnsupportedUse, WriteError
+from .errors import Bug, RecordError, TargetError, UnsupportedUse, UserError, WriteError
 from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
-from .loading import Runnable, program
+from .loading import Program, Runnable, program
 from .lower import CHOICES, LOWERINGS, Options, is_operator, lower
-from .optimize import optimize
+from .optimize import optimize, unified
 from .record import WEIGHTS, Recording, record
-from .targets import Target, islands, legalize, target_for
+from .shapes import Sizes, example_size
+from .targets import Target, islands, legalize, must_run, target_for
 
 if TYPE_CHECKING:
     from .verify import Report
@@ -46,6 +49,8 @@ def export(
     custom_ops: Sequence[str] | Mapping[str, str] = (),
     weights: str = "stored",
     specialize: bool = False,
+    dynamic_batch: bool = False,
+    dynamic_shapes: Any = None,
     progress: Progress | None = None,
 ) -> ExportedModel:
     """Record ``model`` on example inputs and lower it to a graph that any target can be written from.
@@ -65,6 +70,9 @@ def export(
         weights: ``"stored"`` as the model has them, or ``"float16"``: float32 weights of linear layers and convolutions are rounded to
             that type. What they compute then is what ``verify`` compares with; a note says how far it is from the float32 model.
         specialize: fix values that the model reads from its inputs to those of the example.
+        dynamic_batch: the file takes any size of the first dimension of its inputs.
+        dynamic_shapes: the same for other dimensions, as ``torch.export`` takes them: ``{"x": {0: "batch", 1: Dim("time", max=512)}}``.
+            None follows an ExportedProgram's own, and else fixes all sizes, as ``{}`` does.
         progress: called with the name of each stage as it begins.
 
     Returns:
@@ -72,7 +80,7 @@ def export(
 
     Raises:
         LoadError: ``model`` is none, or no example inputs are given and it does not fix them.
-        RecordError: the model cannot be run on them, trains or observes still, or branches on data.
+        RecordError: the model cannot be run on them, trains or observes still, or branches on data; or on other sizes.
         UnsupportedOps, UnsupportedUse: an operator, or an argument of one, that has no equivalent.
         QuantizationError: a scale or bias that no integer kernel can use.
         ValueError: an option is none of those above.
@@ -90,15 +98,52 @@ def export(
     tell("record")
     loaded = program(model, args=None if args is None else tuple(args), kwargs=kwargs)
     whole = {*LOWERINGS, *custom}
-    run = partial(record, loaded.module, loaded.args, loaded.kwargs, names=loaded.names, specialize=specialize, whole=whole)
-    recording = run(weights=weights)
-    tell("lower")
-    lowered = lower(recording, Options(**chosen, custom_ops=custom))
-    graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
-    _must_be_well_formed(graph)
-    rounded = [] if weights == "stored" else [_cost_of_rounding(recording, run())]
-    findings = (*recording.findings, *_uncalled(custom, recording), *rounded, *lowered.findings, *_doubtful_scales(graph))
-    return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps, weights)
+
+    def exported(args: Sequence[Any], kwargs: Mapping[str, Any], watch: shapes.Watch | None = None) -> ExportedModel:
+        run = partial(record, loaded.module, args, kwargs, names=loaded.names, specialize=specialize, whole=whole)
+        with watch or nullcontext():  # what the model compares its sizes with
+            recording = run(weights=weights)
+        tell("lower")
+        lowered = lower(recording, Options(**chosen, custom_ops=custom, any_size=any(dims)))
+        graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
+        _must_be_well_formed(graph)
+        rounded = [] if weights == "stored" else [_cost_of_rounding(recording, run())]
+        findings = (*recording.findings, *_uncalled(custom, recording), *rounded, *lowered.findings, *_doubtful_scales(graph))
+        return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps, weights)
+
+    dims = _open_dims(model, loaded, dynamic_batch, dynamic_shapes)
+    if not any(dims):
+        return exported(loaded.args, loaded.kwargs)
+    return _of_any_size(exported, loaded, dims)
+
+
+def _of_any_size(exported: Callable[..., ExportedModel], loaded: Program, dims: Sequence[shapes.Dims]) -> ExportedModel:
+    """The model in two sizes."""
+    watched = loaded.kind == "module"  # an ExportedProgram has guards of its own, and TorchScript is not seen
+    sizes = shapes.sizes(dims, loaded.args, loaded.kwargs, watched=watched)
+    watches = shapes.Watch(), shapes.Watch()
+    firsts, seconds = ({name: getattr(s, which) for name, s in sizes.items()} for which in ("first", "second"))
+    first = exported(*shapes.resized(dims, firsts, loaded.args, loaded.kwargs), watches[0])
+    try:
+        second = exported(*shapes.resized(dims, seconds, loaded.args, loaded.kwargs), watches[1])
+    except UserError as error:
+        other = ", ".join(f"{name} = {s.second} instead of {s.first}" for name, s in sizes.items())
+        message = f"the model cannot be exported for other sizes than the example's; with {other}: {error.message}"
+        raise RecordError(message, where=error.where, hint=error.hint) from None
+    if watched:
+        shapes.refuse_compared(*watches, sizes, dims)
+    shapes.refuse_ends(first.recording, second.recording)
+    return replace(first, twin=second, sizes=tuple(sizes.values()))
+
+
+def _open_dims(model: Any, loaded: Program, batch: bool, spec: Any) -> Sequence[shapes.Dims]:
+    if batch and spec is not None:
+        raise ValueError("give dynamic_batch or dynamic_shapes, not both")
+    if batch:
+        return shapes.of_batch(loaded.args, loaded.kwargs)
+    if spec is not None:
+        return shapes.of_spec(spec, loaded.names, loaded.args, loaded.kwargs)
+    return shapes.of_program(model) if isinstance(model, ExportedProgram) else ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +153,8 @@ class ExportedModel:
     ``graph`` is the neutral graph: the file's operators with PyTorch's own integers. It changes nothing and keeps the
     recorded activations, which ``verify`` compares with; ``corrected`` has those of PyTorch's kernels that are known to be wrong,
     ``steps`` how far apart two right ways of rounding at run time may be.
+
+    With open dimensions, ``twin`` is the same model for other ``sizes`` of them, and what is written is what both have in common.
     """
 
     recording: Recording
@@ -116,6 +163,8 @@ class ExportedModel:
     corrected: Mapping[int, Array] = field(default_factory=dict)
     steps: Mapping[int, float] = field(default_factory=dict)
     weights: str = "stored"
+    twin: ExportedModel | None = None
+    sizes: tuple[Sizes, ...] = ()
     _legal: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: str | Target) -> Graph:
@@ -130,6 +179,9 @@ class ExportedModel:
             raise TargetError(f"weights=\"float16\" (--weights float16) is not for target {target.name}, which reads no float16", hint=hint)
         if target.name not in self._legal:
             graph = legalize(self.graph, target)
+            if self.twin is not None:
+                graph = unified(graph, self.twin.for_target(target), partial(example_size, self.sizes))
+                must_run(graph, target)
             _must_be_well_formed(graph)
             self._legal[target.name] = graph
         return self._legal[target.name]
@@ -172,10 +224,12 @@ class ExportedModel:
             The same two parts, and as ``findings`` what q-implant will not take.
 
         Raises:
-            UserError: the model has no quantized tensor.
+            UserError: the model has no quantized tensor, or dimensions of any size.
             TargetError: an operator has no float form.
             WriteError: ``folder`` holds files, or cannot be written.
         """
+        if self.twin is not None:
+            raise UserError("a q-implant bundle is of one size", hint="export without dynamic_batch, and with dynamic_shapes={}")
         bundle = separate(self.graph)
         _must_be_well_formed(bundle.graph)
         bundle.save(folder, metadata_of([bundle.graph], target_for(None, "one")))
@@ -186,7 +240,7 @@ class ExportedModel:
         return self.findings if target is None else (*self.findings, *islands(self.for_target(target)))
 
     def verify(self, target: str, path: str | os.PathLike[str] | None = None) -> Report:
-        """Run the file in the target's runtime on the recorded inputs and compare it with what PyTorch computed.
+        """Run the file in the target's runtime on the recorded inputs, of each recorded size, and compare it with what PyTorch computed.
 
         Args:
             target: its runtime is used.

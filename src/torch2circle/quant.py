@@ -73,25 +73,27 @@ def array_of(tensor: torch.Tensor) -> Array:
     return result
 
 
-def constant_of(load: Callable[[], torch.Tensor]) -> Constant:
+def constant_of(load: Callable[[], torch.Tensor], source: tuple[Any, ...] | None = None) -> Constant:
     """A constant that reads its tensor only when it is written, so that packed weights are unpacked one at a time."""
-    return Constant(lambda: array_of(load()))
+    return Constant(lambda: array_of(load()), source)
 
 
 @dataclass(frozen=True)
 class Weights:
     """Parameters of a convolution or linear layer. ``load`` gives the weight, whose type in PyTorch's order is ``type``.
 
-    Packed parameters are unpacked once for the type and again when the file is written, never all at one time.
+    Packed parameters are unpacked once for the type and again when the file is written, never all at one time. An object that holds them
+    is another one in each call, so the place in the model stands for it as their ``source``.
     """
 
     type: Type
     bias: torch.Tensor | None
     load: Callable[[], torch.Tensor]
+    source: tuple[Any, ...] | None = None
 
     @staticmethod
     def of(weight: torch.Tensor, bias: torch.Tensor | None) -> Weights:
-        return Weights(type_of(weight), bias, lambda: weight)
+        return Weights(type_of(weight), bias, lambda: weight, (id(weight),))
 
     @staticmethod
     def packed(packed: Any, where: Where = Where()) -> Weights:
@@ -99,4 +101,4 @@ class Weights:
             weight, bias = packed.unpack()
         except RuntimeError as error:  # QNNPACK has no way for volumes
             raise UnsupportedUse("packed weights", str(error).splitlines()[0], "weights that PyTorch can unpack", where=where) from None
-        return Weights(type_of(weight, where), bias, lambda: cast(torch.Tensor, packed.unpack()[0]))
+        return Weights(type_of(weight, where), bias, lambda: cast(torch.Tensor, packed.unpack()[0]), (where,) if where.op else None)

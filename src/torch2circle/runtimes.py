@@ -267,6 +267,7 @@ def _jobs(runtime: str, first: int, end: int, delegate: bool, threads: int) -> N
 
 
 _API = {"onert": "onert.native.libnnfw_api_pybind", "litert": "ai_edge_litert.interpreter"}
+_Type = tuple[np.dtype[Any], tuple[int, ...]]
 _Step = Callable[[list[Array]], tuple[list[Array], float]]
 
 
@@ -274,15 +275,29 @@ def _onert(path: str, signature: Sequence[Any] | None) -> _Step:
     if signature:
         raise ValueError(f"only the first graph of a file can be run, not the method {signature[0]}")
     # The low-level session, because onert.infer.session cannot take uint8 inputs and casts the others silently.
+    # One for each set of sizes, known before it is prepared.
     api = importlib.import_module(_API["onert"])
-    session = api.infer.nnfw_session(path, "cpu")
-    session.set_prepare_config(api.prepare_config.ENABLE_INTERNAL_OUTPUT_ALLOC)
-    session.prepare()
+
+
+    def loaded() -> Any:
+        session = api.infer.nnfw_session(path, "cpu")
+        session.set_prepare_config(api.prepare_config.ENABLE_INTERNAL_OUTPUT_ALLOC)
+        return session
+
+    session = loaded()
     infos = [session.input_tensorinfo(i) for i in range(session.input_size())]
     types = [(np.dtype(info.dtype), tuple(info.dims[: info.rank])) for info in infos]
+    prepared: list[tuple[int, ...]] | None = None
 
     def step(batch: list[Array]) -> tuple[list[Array], float]:
+        nonlocal session, prepared
         _match(types, batch)
+        shapes = [array.shape for array in batch]
+        if shapes != prepared:
+            session = session if prepared is None else loaded()
+            _set_sizes(session, types, shapes)
+            session.prepare()
+            prepared = shapes
         for index, array in enumerate(batch):  # onert keeps the pointers only
             session.set_input(index, array)
         start = time.perf_counter()
@@ -293,6 +308,18 @@ def _onert(path: str, signature: Sequence[Any] | None) -> _Step:
     return step
 
 
+def _set_sizes(session: Any, types: Sequence[_Type], shapes: Sequence[tuple[int, ...]]) -> None:
+    """Tell an onert session the sizes of its open dimensions."""
+    infos = [*map(session.input_tensorinfo, range(len(types))), *map(session.output_tensorinfo, range(session.output_size()))]
+    info = next((info for info in infos if info.dtype != "uint8"), None)  # that name it does not take back; nor does it read any
+    for index, ((_, shape), wanted) in enumerate(zip(types, shapes, strict=True)):
+        if shape != wanted:
+            if info is None:
+                raise ValueError("onert's Python interface sets no sizes where all inputs and outputs are uint8")
+            info.dims = list(wanted)
+            session.set_input_tensorinfo(index, info)
+
+
 def _litert(path: str, delegate: bool, threads: int, signature: Sequence[Any] | None) -> _Step:
     api = importlib.import_module(_API["litert"])
     resolver = api.OpResolverType.AUTO if delegate else api.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -301,10 +328,18 @@ def _litert(path: str, delegate: bool, threads: int, signature: Sequence[Any] | 
         return _litert_method(interpreter, *signature)
     interpreter.allocate_tensors()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()  # both in the order of the file
-    types = [(np.dtype(info["dtype"]), tuple(info["shape"].tolist())) for info in inputs]
+    types = [(np.dtype(info["dtype"]), tuple(info["shape_signature"].tolist())) for info in inputs]
+    allocated = [tuple(info["shape"].tolist()) for info in inputs]
 
     def step(batch: list[Array]) -> tuple[list[Array], float]:
+        nonlocal allocated
         _match(types, batch)
+        shapes = [array.shape for array in batch]
+        if shapes != allocated:
+            for info, shape in zip(inputs, shapes, strict=True):
+                interpreter.resize_tensor_input(info["index"], shape, strict=True)
+            interpreter.allocate_tensors()
+            allocated = shapes
         for info, array in zip(inputs, batch, strict=True):
             interpreter.set_tensor(info["index"], array)
         start = time.perf_counter()
@@ -329,12 +364,13 @@ def _litert_method(interpreter: Any, key: str, inputs: Sequence[str], outputs: S
     return step
 
 
-def _match(types: Sequence[tuple[np.dtype[Any], tuple[int, ...]]], batch: Sequence[Array]) -> None:
-    """Refuse what a runtime would read past its end, or as another type."""
+def _match(types: Sequence[_Type], batch: Sequence[Array]) -> None:
+    """Refuse what a runtime would read past its end, or as another type. A size of -1 is any."""
     if len(types) != len(batch):
         raise ValueError(f"inputs given: {len(batch)}, the graph takes: {len(types)}")
     for index, ((dtype, shape), array) in enumerate(zip(types, batch, strict=True)):
-        if (array.dtype, array.shape) != (dtype, shape):
+        fits = len(shape) == array.ndim and all(size in (-1, given) for size, given in zip(shape, array.shape, strict=True))
+        if array.dtype != dtype or not fits:
             raise ValueError(f"input {index} is {array.dtype}{list(array.shape)}, the graph takes: {dtype}{list(shape)}")
 
 

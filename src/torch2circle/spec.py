@@ -253,6 +253,8 @@ def _check_node(node: Node) -> list[Finding]:
     path = f"{node.where.module or '<top>'}/{node.out.name}"
     if node.op not in OPS:
         return [Finding("error", "unknown-op", path, f"not in the operator table: {node.op}")]
+    if (fixed := _fixes_a_size(node)) is not None:
+        return [Finding("error", "open", path, f"the sizes of a RESHAPE, {fixed}, do not leave one to the runtime for {node.out.type}")]
     low, high = OPS[node.op].inputs
     if not low <= len(node.inputs) <= high:
         return [Finding("error", "arity", path, f"{node.op} has {len(node.inputs)} inputs, takes {low} to {high}")]
@@ -261,6 +263,15 @@ def _check_node(node: Node) -> list[Finding]:
         for value in (*node.inputs, *node.outputs)
         if value is not None and value.type.is_bytes and node.op not in ("CAST", *MOVES_BYTES)
     ]
+
+
+def _fixes_a_size(node: Node) -> list[int] | None:
+    """The sizes of a RESHAPE to a tensor of any size, if they are constants and not one of them is open."""
+    if node.op != "RESHAPE" or not node.out.type.open or len(node.inputs) < 2:
+        return None
+    target = _present(node.inputs[1])
+    sizes = [] if target.data is None else [int(size) for size in target.array()]
+    return sizes if sizes and sizes.count(-1) != 1 else None
 
 
 def _present(value: Value | None) -> Value:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import filecmp
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,7 @@ class Report:
         return all(c.lsb <= lsb for c in self.operators)
 
 
+Compare = Callable[["ExportedModel", Graph, Sequence[Array]], list[Comparison]]
 FLOAT_STEP = 2.0**-16
 """A float result is held to this part of the tensor's largest magnitude: float32 sums of some thousand products differ by their order."""
 
@@ -100,29 +101,42 @@ def verify(exported: ExportedModel, target: Target, path: Path | None = None) ->
     graph = exported.for_target(target)
     parts = isolated(graph)
     custom = sorted({node.attrs["custom_code"] for node in graph.nodes() if node.op == "CUSTOM"})
+    sized = [exported] if exported.twin is None else [exported, exported.twin]
+
+    def compared(how: Compare, of: Graph, result: runtimes.Result) -> list[Comparison]:
+        each = [how(model, of, got) for model, got in zip(sized, result.outputs, strict=False)]
+        return [_together(at_sizes) for at_sizes in zip(*each, strict=True)]
+
     with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
         fresh, pieces = (Path(folder) / f"{name}{target.suffix}" for name in ("model", "operators"))
         exported.save(fresh, target.name)
         save(parts, pieces, identifier=target.identifier)
-        whole, fed = ([recorded(exported.recording, v) for v in g.inputs] for g in (graph, parts))
+        whole, fed = ([[recorded(each.recording, v) for v in g.inputs] for each in sized] for g in (graph, parts))
         if custom:
-            fed_alone = runtimes.run(target.runtime, pieces, [fed]) if parts.outputs else runtimes.Result([[]], [0.0])
-            return Report(target.runtime, (), _compare(exported, parts, fed_alone.outputs[0]), fed_alone.seconds[-1], custom)
-        jobs = [(fresh, [whole, whole]), (pieces, [fed])]
+            alone = runtimes.run(target.runtime, pieces, fed) if parts.outputs else runtimes.Result([[] for _ in sized], [0.0])
+            return Report(target.runtime, (), compared(_compare, parts, alone), alone.seconds[-1], custom)
+        jobs = [(fresh, [*whole, whole[-1]]), (pieces, fed)]
         if path is not None and not filecmp.cmp(path, fresh, shallow=False):
             _must_fit(path, read(path).graph, graph)
-            jobs.append((path, [whole, whole]))
+            jobs.append((path, [*whole, whole[-1]]))
         results = []
         for result in runtimes.run_many(target.runtime, jobs):
             if isinstance(result, Exception):
                 raise result
             results.append(result)
-    outputs = _compare_outputs(exported, graph, results[0].outputs[0])
+    outputs = compared(_compare_outputs, graph, results[0])
     if path is not None and len(results) > 2:
-        given = _compare_outputs(exported, graph, results[2].outputs[0])
+        given = compared(_compare_outputs, graph, results[2])
         _must_be_as_close(path, given, outputs)
         outputs = given
-    return Report(target.runtime, outputs, _compare(exported, parts, results[1].outputs[0]), results[-1].seconds[-1])
+    return Report(target.runtime, outputs, compared(_compare, parts, results[1]), results[-1].seconds[-1])
+
+
+def _together(at_sizes: Sequence[Comparison]) -> Comparison:
+    """Comparisons of one tensor at several sizes as one."""
+    worst = max(at_sizes, key=lambda c: c.lsb)
+    size, equal, sqnr = sum(c.size for c in at_sizes), sum(c.equal for c in at_sizes), min(c.sqnr for c in at_sizes)
+    return replace(worst, size=size, equal=equal, sqnr=sqnr)
 
 
 def verify_methods(exported: ExportedMethods, target: Target, path: Path | None = None) -> Report:
@@ -163,7 +177,7 @@ def verify_methods(exported: ExportedMethods, target: Target, path: Path | None 
 
 def _must_fit(path: Path, theirs: Graph, graph: Graph) -> None:
     for kind, ours, others in (("inputs", graph.inputs, theirs.inputs), ("outputs", graph.outputs, theirs.outputs)):
-        wanted, found = ([f"{v.type.dtype.value}{list(v.type.shape)}" for v in values] for values in (ours, others))
+        wanted, found = ([str(replace(v.type, quant=None)) for v in values] for values in (ours, others))
         if wanted != found:
             message = f"{path} has other {kind} than the model: {', '.join(found)} instead of {', '.join(wanted)}"
             raise VerifyFailed(message, hint="it was made from another model, or with another --io-layout or other example inputs")
@@ -245,14 +259,15 @@ def _step_of(exported: ExportedModel, value: Value) -> float | None:
 def _compare_outputs(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
     compared = []
     for value, array, out in zip(graph.outputs, got, exported.recording.outputs, strict=True):
-        want = expected(exported, value) if value.origin is not None else _plain(exported.recording, out, value)
+        want = expected(exported, value) if value.origin is not None else _plain(exported.recording, out, array.shape)
         compared.append(compare(value, array, want, _step_of(exported, value)))
     return compared
 
 
-def _plain(recording: Recording, out: Any, value: Value) -> Array:
+def _plain(recording: Recording, out: Any, shape: tuple[int, ...]) -> Array:
     """An output without an origin of its own: PyTorch's tensor, which has the same elements in the same order."""
-    return array_of(recording.tensors[out.index] if isinstance(out, Ref) else out).reshape(value.type.shape)
+    array = array_of(recording.tensors[out.index] if isinstance(out, Ref) else out)
+    return array.reshape(shape) if array.size == np.prod(shape) else array
 
 
 def compare(value: Value, got: Array, want: Array, step: float | None = None) -> Comparison:

@@ -29,6 +29,7 @@ from . import (
     reduce,
     reference,
     resize,
+    shapes,
     signatures,
     torchao,
     transposed,
@@ -68,6 +69,7 @@ FAMILIES = {
     "halves": halves.CASES,
     "edges": edges.CASES,
     "signatures": signatures.CASES,
+    "shapes": shapes.CASES,
     "examples": examples.CASES,
 }
 CASES: list[Case] = [case for family in FAMILIES.values() for case in family]

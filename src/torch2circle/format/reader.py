@@ -179,7 +179,10 @@ class _GraphReader:
         element = tensor.get("type")
         if element not in DType.__members__ or "sparsity" in tensor:
             self.file.fail(f"tensor {self.name(index)} is {'sparse' if 'sparsity' in tensor else element}, which is not supported")
-        return Type(shape, DType[element], self.quant(tensor, shape))
+        signature = tensor.numbers("shape_signature")
+        if signature and len(signature) != len(shape):
+            self.file.fail(f"tensor {self.name(index)} of shape {list(shape)} has the signature {list(signature)}")
+        return Type(shape, DType[element], self.quant(tensor, shape), tuple(axis for axis, size in enumerate(signature) if size < 0))
 
     def quant(self, tensor: WireTable, shape: tuple[int, ...]) -> Quant | None:
         table = tensor.get("quantization")

@@ -164,6 +164,8 @@ def unique_names(values: Iterable[Value]) -> list[str]:
 
 def _tensor(value: Value, name: str, buffer: int) -> Table:
     table = {"shape": value.type.shape, "type": value.type.dtype.name, "buffer": buffer, "name": name, "has_rank": True}
+    if value.type.open:
+        table["shape_signature"] = [-1 if axis in value.type.open else size for axis, size in enumerate(value.type.shape)]
     if value.variable:
         table["is_variable"] = True
     quant = value.type.quant

@@ -91,22 +91,28 @@ def _refuse(what: str, mistakes: Mistakes) -> None:
 def _completed(graph: Graph, source: object) -> Graph:
     """``graph`` with the options that a file leaves out, being the default, with a bias everywhere, and with places for messages.
 
+    Where the file takes any size, the result takes that of its example: rules put sizes into constants.
+
     Raises:
         TargetError: an operator that is not in the table.
     """
-    new: dict[Value, Value] = {}
+    new: dict[Value, Value] = {v: _of_one_size(v) for v in graph.inputs}
     for node in graph.nodes():
         inputs = [v if v is None else new.get(v, v) for v in node.inputs]
         attrs, place = {**_defaults(node.op), **node.attrs}, Where(node.op, node.out.name)
-        made = node.rebuilt(inputs=_with_bias(node, inputs), attrs=attrs, where=place)
+        made = node.rebuilt(inputs=_with_bias(node, inputs), attrs=attrs, where=place, outputs=tuple(map(_of_one_size, node.outputs)))
         new.update(zip(node.outputs, made.outputs, strict=True))
-    graph = replace(graph, outputs=tuple(new.get(v, v) for v in graph.outputs))
+    graph = replace(graph, inputs=tuple(new[v] for v in graph.inputs), outputs=tuple(new.get(v, v) for v in graph.outputs))
     errors = [(finding.path, finding.message) for finding in check(graph)]
     unknown = "a custom operator: only its application knows which types it takes"
     errors += [(node.out.name, unknown) for node in graph.nodes() if node.op == "CUSTOM"]
     if errors:
         raise TargetError(listed(f"torch2circle cannot write what is in {source}", errors))
     return graph
+
+
+def _of_one_size(value: Value) -> Value:
+    return replace(value, type=replace(value.type, open=())) if value.type.open else value
 
 
 def _with_bias(node: Node, inputs: list[Value | None]) -> list[Value | None]:

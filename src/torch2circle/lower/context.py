@@ -49,6 +49,7 @@ class Options:
     weights behind a DEQUANTIZE (``"dequantize"``), or with PyTorch's own rounding of the activations (``"exact"``).
     ``recurrent``: ``"fused"`` sequence operators where the runtime has them, or every time step ``"unrolled"``.
     ``custom_ops``: PyTorch's operators that are written as custom ones -> what they are called there.
+    ``any_size``: images may be of any size, so padding must not follow from the example's.
     """
 
     io_layout: str = "torch"
@@ -56,6 +57,7 @@ class Options:
     dynamic: str = "hybrid"
     recurrent: str = "fused"
     custom_ops: Mapping[str, str] = field(default_factory=dict)
+    any_size: bool = False
 
 
 CHOICES = {
@@ -96,7 +98,7 @@ class Builder:
         if id(arg) not in self._constants:
             name = self.recording.name_of(arg) or "constant"
             type_ = type_of(arg, where, name)
-            value = Value(type_, self.name(name), data=constant_of(lambda: arg))
+            value = Value(type_, self.name(name), data=constant_of(lambda: arg, (id(arg),)))
             self._constants[id(arg)] = Placed(value, plain(type_.rank))
         return self._constants[id(arg)]
 

@@ -32,6 +32,7 @@ def identity(c: Context, x: Placed) -> Placed:
 @lowers("aten::unflatten.int", order=Order.FREE, ignores=("dim", "sizes"))
 def view(c: Context, x: Placed) -> Placed:
     """All of them are one thing: the same elements in the shape that PyTorch's result has."""
+    c.only(prod(x.shape) == prod(c.out_shape), "size", list(c.out_shape), "of as many elements")  # which one of them does not check
     return viewed(c, x, c.out_shape)
 
 

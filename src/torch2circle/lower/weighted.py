@@ -72,7 +72,7 @@ def weight_and_bias(
     shape = layout(np.broadcast_to(np.zeros((), np.int8), type_.shape)).shape
     real = np.zeros(shape[channels], np.float32) if weights.bias is None else array_of(weights.bias).astype(np.float32)
     quant = type_.quant and replace(type_.quant, axis=None if type_.quant.axis is None else channels)
-    data = _changed(constant_of(weights.load), layout, type_.quant, quant)
+    data = _changed(constant_of(weights.load, weights.source), layout, type_.quant, quant)
     bias, bias_type = real, Type(real.shape, DType.FLOAT32)
     if x.type.quant is not None:
         assert quant is not None and len(quant.scale) in (1, len(real)), quant

@@ -35,9 +35,12 @@ def padded_window(
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     front = list(padding)
     behind = [_behind(*facts) for facts in zip(sizes, outs, stride, reach, front, strict=True)]
+    as_told = c.builder.options.any_size and max(stride) > 1
+    if as_told:  # what is needed of it depends on the size
+        behind = front
     if not any(front) and not any(behind):
         return x, "VALID"
-    if all(is_same(*facts) for facts in zip(sizes, outs, stride, reach, front, strict=True)):
+    if not as_told and all(is_same(*facts) for facts in zip(sizes, outs, stride, reach, front, strict=True)):
         return x, "SAME"
     return pad(c, x, [(0, 0), *zip(front, behind, strict=True), (0, 0)], lowest=lowest), "VALID"
 

@@ -6,6 +6,7 @@ from ..ir import Graph
 from . import affine, fold, fuse, layout, sums
 from .engine import Rule, rewrite, rule
 from .share import share
+from .unify import unified
 
 RULES: list[Rule] = [*layout.RULES, *fuse.RULES, *affine.RULES]
 
@@ -15,4 +16,4 @@ def optimize(graph: Graph, fired: Counter[str] | None = None) -> Graph:
     return rewrite(graph, [*RULES, *fold.RULES, *sums.RULES], fired)
 
 
-__all__ = ["RULES", "Rule", "optimize", "rewrite", "rule", "share"]
+__all__ = ["RULES", "Rule", "optimize", "rewrite", "rule", "share", "unified"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import TargetError
-from .base import Target, island_nodes, islands, legalize, rewritten
+from .base import Target, island_nodes, islands, legalize, must_run, rewritten
 from .litert import LITERT
 from .one import ONE
 from .onert import ONERT
@@ -32,4 +32,4 @@ def target_for(path: Path | None, name: str | None = None) -> Target:
     return target
 
 
-__all__ = ["TARGETS", "Target", "island_nodes", "islands", "legalize", "rewritten", "target_for"]
+__all__ = ["TARGETS", "Target", "island_nodes", "islands", "legalize", "must_run", "rewritten", "target_for"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -30,10 +30,10 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
     ``last_rules``: for when ``rules`` have settled, because they look into the constants;
-    ``max_rank``: the most dimensions a tensor may have; ``frees_outputs``: it takes back the memory of a graph's output when the last
-    operator has read it, and the next ones overwrite it, and of an output that is given twice one is never filled;
-    ``calls_methods``: it can call each method of a file that has several; ``needs_elements``: it dies where something is made of a tensor
-    without any."""
+    ``max_rank``: the most dimensions a tensor may have; ``opens``: as ``table``, on tensors with dimensions of any size; ``frees_outputs``:
+    it takes back the memory of a graph's output when the last operator has read it, and the next ones overwrite it, and of an output that
+    is given twice one is never filled; ``calls_methods``: it can call each method of a file that has several; ``needs_elements``: it dies
+    where something is made of a tensor without any."""
 
     name: str
     identifier: str
@@ -44,6 +44,7 @@ class Target:
     rules: Sequence[Rule] = ()
     last_rules: Sequence[Rule] = ()
     max_rank: int = 99
+    opens: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     frees_outputs: bool = False
     calls_methods: bool = False
     needs_elements: bool = False
@@ -60,7 +61,12 @@ class Target:
             return "of no elements"
         if rank > self.max_rank:
             return f"more than {self.max_rank} dimensions"
-        cells, key = self.table.get(node.op, {}), scheme(node)
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type.open]
+        if any(v.variable for v in values):  # LiteRT goes on with the memory it had for another size, and writes behind its end
+            return "wrong where the size of a state changes"
+        if any(v.type.size == 0 for v in values):
+            return "no element for any size"
+        cells, key = (self.opens if values else self.table).get(node.op, {}), scheme(node)
         return cells.get(f"{key}+rank{rank}", cells.get(key, "unknown"))
 
     @property
@@ -74,9 +80,9 @@ class Target:
 
 
 @cache
-def measured(runtime: str) -> Mapping[str, Mapping[str, str]]:
-    """The capability table of a runtime, as probed."""
-    table = json.loads(files(__package__).joinpath("capabilities.json").read_text("utf-8"))[runtime]["ops"]
+def measured(runtime: str, kind: str = "ops") -> Mapping[str, Mapping[str, str]]:
+    """The capability table of a runtime, as probed; with ``kind="open"``, on operands whose sizes the file leaves open."""
+    table = json.loads(files(__package__).joinpath("capabilities.json").read_text("utf-8"))[runtime].get(kind, {})
     return {op: dict(schemes) for op, schemes in table.items()}
 
 
@@ -89,18 +95,28 @@ def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) ->
     graph = rewritten(graph, target, fired)
     if target.frees_outputs:
         graph = with_outputs_apart(graph)
+    must_run(graph, target)
+    return graph
+
+
+def must_run(graph: Graph, target: Target) -> None:
+    """Refuse a graph with an operator that the runtime does not execute rightly.
+
+    Raises:
+        TargetError: naming every one of them, with its place.
+    """
     refused = [node for node in graph.nodes() if not target.runs(node)]
     if refused:
         lines = [f"  {n.op} ({scheme(n)}: {target.verdict(n)}) at {n.where}" for n in refused[:20]]
         more = [f"  and {len(refused) - 20} more"] if len(refused) > 20 else []
+        sizes = " on tensors of any size" if any(v.type.open for node in refused for v in node.outputs) else ""
         others = {"onert": "litert", "one": "litert", "litert": "onert"}[target.name]
         if target.name == "onert" and any("i16" in scheme(node) for node in refused):
             others = "litert and one"
         raise TargetError(
-            "\n".join([f"target {target.name} cannot run {len(refused)} operator(s):", *lines, *more]),
+            "\n".join([f"target {target.name} cannot run {len(refused)} operator(s){sizes}:", *lines, *more]),
             hint=f"--target {others} may run them",
         )
-    return graph
 
 
 def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
@@ -194,4 +210,4 @@ def _dequantizes(node: Node) -> bool:
     return source is not None and source.data is None
 
 
-__all__ = ["OPS", "Target", "flavoured", "island_nodes", "islands", "legalize", "measured", "rewritten"]
+__all__ = ["OPS", "Target", "flavoured", "island_nodes", "islands", "legalize", "measured", "must_run", "rewritten"]

@@ -9,7 +9,9 @@ from ..optimize.fuse import ACTIVATIONS
 from .base import RIGHT, Target, measured
 from .rules import hybrid, islands, moves, nibbles, pools, recurrent, resizing, substitutes, weighted
 
-_BARE = Target("litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"), calls_methods=True)
+_BARE = Target(
+    "litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"), opens=measured("litert", "open"), calls_methods=True
+)
 
 LITERT = replace(
     _BARE,

@@ -24,7 +24,10 @@ from .rules import (
     weighted,
 )
 
-_BARE = Target("onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, frees_outputs=True, needs_elements=True)
+_BARE = Target(
+    "onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, opens=measured("onert", "open"), frees_outputs=True,
+    needs_elements=True,
+)  # fmt: skip
 
 ONERT = replace(
     _BARE,

@@ -237,6 +237,7 @@ def _from_export(path: Path, archive: zipfile.ZipFile, trust: bool) -> Model:
         shown = ", ".join(findings[:5])
         hint = "torch.export.load could run code from this file: if you trust its author, pass --trust-pickle"
         raise LoadError(f"the exported program is not plain data: {path}: {shown}", hint=hint)
+    importlib.import_module("torch.ao.quantization.fx._decomposed")  # makes the operators of PT2E
     try:
         return torch.export.load(path)
     except Exception as error:

@@ -202,6 +202,16 @@ def test_trained_with_its_quantization() -> None:
         assert model.verify(target).ok()
 
 
+def test_trained_with_batch_norm() -> None:
+    """The norm, which PyTorch's training folds into the weights it rounds, is a part of the convolution's integers."""
+    body = seeded(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    model = torch2circle.export(quantized(xnnpack(is_per_channel=True, is_qat=True), body, qat=True), example())
+    for target in TARGETS:
+        ops = [node.op for node in model.for_target(target).nodes()]
+        assert [op for op in ops if op not in ("TRANSPOSE", "QUANTIZE", "DEQUANTIZE")] == ["CONV_2D"]
+        assert model.verify(target).ok()
+
+
 def test_arm_leaves_what_it_does_not_quantize_in_float() -> None:
     """Its last sum and average; the pool in front is quantized behind, which is as good as before."""
     model = exported(arm_inductor())

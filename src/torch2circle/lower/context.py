@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import UnsupportedUse
@@ -89,8 +90,10 @@ class Builder:
         if isinstance(arg, Ref):
             return self.env[arg.index]
         if id(arg) not in self._constants:
-            type_ = type_of(arg)
-            value = Value(type_, self.name(self.recording.name_of(arg) or "constant"), data=constant_of(lambda: arg))
+            # a number in float64 makes no other operand wider
+            tensor = arg.float() if arg.dtype is torch.float64 and arg.dim() == 0 else arg
+            type_ = type_of(tensor)
+            value = Value(type_, self.name(self.recording.name_of(arg) or "constant"), data=constant_of(lambda: tensor))
             self._constants[id(arg)] = Placed(value, plain(type_.rank))
         return self._constants[id(arg)]
 

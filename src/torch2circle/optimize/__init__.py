@@ -3,11 +3,11 @@
 from collections import Counter
 
 from ..ir import Graph
-from . import affine, fold, fuse, layout
+from . import affine, fold, fuse, gelu, layout
 from .engine import Rule, rewrite, rule
 from .share import share
 
-RULES: list[Rule] = [*layout.RULES, *fuse.RULES, *affine.RULES]
+RULES: list[Rule] = [*layout.RULES, *fuse.RULES, *affine.RULES, *gelu.RULES]
 
 
 def optimize(graph: Graph, fired: Counter[str] | None = None) -> Graph:

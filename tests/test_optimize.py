@@ -167,6 +167,15 @@ def rms_normed(x: Value, axis: int = -1, other: Value | None = None) -> Value:
     return node("MUL", x, x, node("RSQRT", mean, times(mean, "ADD", 0.25)), **NONE)
 
 
+def gelu_by_tanh(x: Value, slope: float = 0.7978845608, half: float = 0.5, other: Value | None = None) -> Value:
+    """``other`` is what is cubed instead of ``x``."""
+    y = other or x
+    cube = node("MUL", x, node("MUL", x, y, y, **NONE), y, **NONE)
+    inner = node("ADD", x, x, times(cube, "MUL", 0.044715), **NONE)
+    total = times(node("TANH", x, times(inner, "MUL", slope)), "ADD", 1)
+    return node("MUL", x, times(x, "MUL", half), total, **NONE)
+
+
 def normed(x: Value) -> Value:
     return node("RMS_NORM", x, x, noise(x.type.shape[-1]), epsilon=0.25)
 
@@ -601,6 +610,16 @@ EXAMPLES = [
             "MAXIMUM" if op == "RELU" else "MAXIMUM MINIMUM",
         )
         for op in ("RELU", "RELU6", "RELU_N1_TO_1")
+    ),
+    Example(
+        clean("gelu", "MUL"),
+        lambda: graph(gelu_by_tanh(image(2, 5))),
+        [
+            lambda: graph(gelu_by_tanh(image(2, 5), slope=0.79)),
+            lambda: graph(gelu_by_tanh(image(2, 5), half=0.4)),
+            lambda: graph(gelu_by_tanh(image(2, 5), other=given(2, 5))),
+        ],
+        "GELU",
     ),
     Example(
         normal.root_mean_square_norm,

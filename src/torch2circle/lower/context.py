@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import UnsupportedUse
@@ -96,9 +97,11 @@ class Builder:
         if isinstance(arg, Ref):
             return self.env[arg.index]
         if id(arg) not in self._constants:
+            # a number in float64 makes no other operand wider
+            tensor = arg.float() if arg.dtype is torch.float64 and arg.dim() == 0 else arg
             name = self.recording.name_of(arg) or "constant"
-            type_ = type_of(arg, where, name)
-            value = Value(type_, self.name(name), data=constant_of(lambda: arg, (id(arg),)))
+            type_ = type_of(tensor, where, name)
+            value = Value(type_, self.name(name), data=constant_of(lambda: tensor, (id(arg),)))
             self._constants[id(arg)] = Placed(value, plain(type_.rank))
         return self._constants[id(arg)]
 

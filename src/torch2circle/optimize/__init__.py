@@ -3,12 +3,12 @@
 from collections import Counter
 
 from ..ir import Graph
-from . import affine, fold, fuse, layout, sums
+from . import affine, fold, fuse, gelu, layout, sums
 from .engine import Rule, rewrite, rule
 from .share import share
 from .unify import unified
 
-RULES: list[Rule] = [*layout.RULES, *fuse.RULES, *affine.RULES]
+RULES: list[Rule] = [*layout.RULES, *fuse.RULES, *affine.RULES, *gelu.RULES]
 
 
 def optimize(graph: Graph, fired: Counter[str] | None = None) -> Graph:

@@ -17,7 +17,7 @@ from ..errors import Bug, UnsupportedOps, UnsupportedUse
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
 from ..quant import type_of
-from ..record import WEIGHTED, Call, Recording, Ref
+from ..record import CHANNELS, WEIGHTED, Call, Recording, Ref
 from ..spec import OPS
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
@@ -26,6 +26,7 @@ from .vocabulary import reason
 
 # Operators whose weight may be given as it is stored, dequantized by the file; and those where groups of a row have scales.
 TAKES_STORED = re.compile(rf"({WEIGHTED.pattern}|torch2circle::linear_by_row\b)")
+OUTPUTS_FIRST = re.compile(r"(aten::(linear|conv\dd)|torch2circle::linear_by_row)\b")
 TAKES_GROUPS = re.compile(r"(aten::linear|torch2circle::linear_by_row)\b")
 
 
@@ -156,9 +157,18 @@ def _parameter(c: Context, name: str) -> Tensor | None:
     c.only(not isinstance(value, Ref), name, "a tensor computed from an input", "a parameter of the model")
     if isinstance(value, Tensor) and name == "weight" and TAKES_STORED.match(c.call.op):
         stored = c.builder.recording.stored_as(value)
-        fits = stored.shape == value.shape or (TAKES_GROUPS.match(c.call.op) and stored.shape[-1] < value.shape[-1])
-        return stored if fits and stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
+        if TAKES_GROUPS.match(c.call.op) and (groups := c.builder.recording.groups_of(value)) is not None:
+            stored = groups
+        fits = stored.dtype in (torch.qint8, torch.quint8, torch.float16) and not _scaled_along_inputs(c, stored)
+        return stored if fits else value
     return cast("Tensor | None", value)
+
+
+def _scaled_along_inputs(c: Context, stored: Tensor) -> bool:
+    """Whether a weight has scales for something else than the layer's outputs, which kernels know nothing of."""
+    if not OUTPUTS_FIRST.match(c.call.op) or not stored.is_quantized or stored.qscheme() not in CHANNELS:
+        return False
+    return stored.q_per_channel_axis() != 0
 
 
 def _common_order(wanted: Order, placed: Sequence[Placed]) -> Perm:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -193,3 +194,13 @@ def test_rounded_by_rows_is_for_linear_layers() -> None:
 
     with pytest.raises(UnsupportedOps, match="not a linear layer by rows"):
         torch2circle.export(Call(rounded).eval(), inputs([(3, 5)]))
+
+
+def test_the_page_about_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if not runtimes.available("litert"):
+        pytest.skip("the page verifies in LiteRT")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "torchao.md").read_text(encoding="utf-8")
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "torchao.md", "exec"), {})
+    assert {path.name for path in tmp_path.iterdir()} == {"model.tflite", "model.pt2", "model.circle"}
+    assert capsys.readouterr().out.splitlines()[-1] == "True"

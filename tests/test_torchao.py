@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import torch2circle
+from cases.conv import stored
 from cases.dynamic import linear
 from cases.making import RUNTIMES, Call, Made, Seq, inputs
 from cases.torchao import BITS, FOUR, FOUR_ROUNDED, ROUNDED, STORED, affine, group, layer, of, quantized, row
@@ -120,6 +122,32 @@ def test_weights_that_stay_float_are_told() -> None:
     assert [(f.code, f.path) for f in found] == [("float-weights", "0")] and "1x4x1x1" in found[0].message
 
 
+@pytest.mark.parametrize("shape", [(3, 16), (6, 8), (12, 4), (24, 2), (4, 12)])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_a_weight_may_be_another_shape_than_it_is_stored_in(shape: tuple[int, int], axis: int | None) -> None:
+    """Rows that are parts of a row keep their scales; where a row is a part of the weight's, it is a float constant."""
+    weight = stored((12, 4), axis=axis)
+    model = Call(lambda x: nn.functional.linear(x, weight.dequantize().reshape(shape))).eval()
+    exported = torch2circle.export(model, inputs([(5, shape[1])]))
+    sizes = {target: weight_bytes(exported.for_target(target)) for target in RUNTIMES}
+    whole = axis == 0 and shape[1] % 4 == 0
+    assert ("int8" in sizes["litert"] and "uint8" in sizes["onert"]) == (whole or (axis is None and shape == (12, 4)))
+    for runtime in filter(runtimes.available, RUNTIMES):
+        assert exported.verify(runtime).ok(lsb=0.1)  # float32's own order of sums
+
+
+def test_a_table_of_groups_is_told_to_be_float() -> None:
+    from torchao.quantization import IntxWeightOnlyConfig, PerAxis, PerGroup, quantize_
+
+    for granularity, codes in ((PerAxis(0), set()), (PerGroup(8), {"float-weights"})):
+        model = Seq(nn.Embedding(50, 16)).eval()
+        quantize_(model, IntxWeightOnlyConfig(torch.int4, granularity=granularity), lambda part, _: isinstance(part, nn.Embedding))
+        exported = torch2circle.export(model, (torch.tensor([[3, 1, 49], [0, 7, 7]]),))
+        assert {f.code for f in exported.diagnostics()} == codes
+        for runtime in filter(runtimes.available, RUNTIMES):
+            assert exported.verify(runtime).ok(lsb=0.1)  # float32's own
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (4, 6), (0, 3), (7,)])
 def test_integers_of_4_bits_come_back_from_the_file(shape: tuple[int, ...]) -> None:
     q = np.random.default_rng(0).integers(-8, 8, shape).astype(np.int8)
@@ -166,3 +194,13 @@ def test_rounded_by_rows_is_for_linear_layers() -> None:
 
     with pytest.raises(UnsupportedOps, match="not a linear layer by rows"):
         torch2circle.export(Call(rounded).eval(), inputs([(3, 5)]))
+
+
+def test_the_page_about_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if not runtimes.available("litert"):
+        pytest.skip("the page verifies in LiteRT")
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "torchao.md").read_text(encoding="utf-8")
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "torchao.md", "exec"), {})
+    assert {path.name for path in tmp_path.iterdir()} == {"model.tflite", "model.pt2", "model.circle"}
+    assert capsys.readouterr().out.splitlines()[-1] == "True"

@@ -65,6 +65,7 @@ QUANTIZE_WITH = (
     "quantize_ with Int8WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig, IntxWeightOnlyConfig or "
     "Int8DynamicActivationIntxWeightConfig"
 )
+CHANNELS = (torch.per_channel_affine, torch.per_channel_symmetric)
 RESHAPES = {"aten::reshape", "aten::view"}
 # Layers whose weight the file may hold in another type than PyTorch computes in.
 WEIGHTED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
@@ -136,8 +137,17 @@ class Recording:
         return self.names.get(id(tensor))
 
     def stored_as(self, tensor: Tensor) -> Tensor:
-        """The quantized or float16 constant that a float constant was dequantized from, and perhaps reshaped; else the constant itself."""
-        return self.stored.get(id(tensor), tensor)
+        """The quantized or float16 constant that a float constant was dequantized from; else the constant itself."""
+        stored = self.stored.get(id(tensor), tensor)
+        return stored if stored.shape == tensor.shape else tensor
+
+    def groups_of(self, tensor: Tensor) -> Tensor | None:
+        """The quantized matrix whose rows are the parts, with a scale each, of the rows of a float matrix dequantized from it."""
+        stored = self.stored.get(id(tensor), tensor)
+        if not (tensor.dim() == stored.dim() == 2 and stored.is_quantized and stored.qscheme() in CHANNELS):
+            return None
+        parts = stored.q_per_channel_axis() == 0 and stored.shape != tensor.shape and tensor.shape[1] % stored.shape[1] == 0
+        return stored if parts else None
 
     def __str__(self) -> str:
         lines = [f"t{i} = input {name}" for i, name in zip(self.inputs, self.input_names, strict=True)]

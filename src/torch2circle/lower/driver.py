@@ -20,7 +20,7 @@ from ..format import misfit
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
 from ..quant import INSTEAD, type_of
-from ..record import WEIGHTED, Call, Recording, Ref
+from ..record import CHANNELS, WEIGHTED, Call, Recording, Ref
 from ..spec import OPS, check
 from .chosen import DEQUANTIZE, on_unrounded, prepare_hybrid
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
@@ -243,15 +243,16 @@ def _parameter(c: Context, name: str) -> Tensor | None:
     c.only(not isinstance(value, Ref), name, "a tensor computed from an input", "a parameter of the model")
     if isinstance(value, Tensor) and name == "weight" and TAKES_STORED.match(c.call.op):
         stored = c.builder.recording.stored_as(value)
-        grouped = TAKES_GROUPS.match(c.call.op) and stored.shape[-1] < value.shape[-1]
-        if grouped or (stored.shape == value.shape and _scaled_by_outputs(c, stored)):
-            return stored if stored.dtype in (torch.qint8, torch.quint8, torch.float16) else value
+        if TAKES_GROUPS.match(c.call.op) and (groups := c.builder.recording.groups_of(value)) is not None:
+            stored = groups
+        fits = stored.dtype in (torch.qint8, torch.quint8, torch.float16) and _scaled_by_outputs(c, stored)
+        return stored if fits else value
     return cast("Tensor | None", value)
 
 
 def _scaled_by_outputs(c: Context, weight: Tensor) -> bool:
     """Whether the scales of a weight, if there are several, are one for each output channel: sums in integers have no others."""
-    if not weight.is_quantized or weight.qscheme() is not torch.per_channel_affine:
+    if not weight.is_quantized or weight.qscheme() not in CHANNELS:
         return True
     transposed = "transpose" in c.call.op or bool(c.call.args.get("transposed"))
     return weight.q_per_channel_axis() == int(transposed) and not (transposed and c.call.args["groups"] != 1)

@@ -30,6 +30,8 @@ TRAINING = ("scale_grad_by_freq", "sparse")  # arguments that say how gradients 
 def embedding(c: Context, x: Value, indices: Value) -> Value:
     weight = c.call.args["weight"]
     stored = c.builder.recording.stored_as(weight) if isinstance(weight, Tensor) else None
+    if isinstance(weight, Tensor) and c.builder.recording.groups_of(weight) is not None:
+        c.note("warning", "float-weights", "a table with a scale for each group of a row becomes a float32 one")
     if stored is None or stored is weight or stored.dtype not in STORED:
         return c.emit("GATHER", x, indices, axis=0, batch_dims=0)
     if stored.qscheme() in (torch.per_tensor_affine, torch.per_tensor_symmetric):

@@ -92,6 +92,8 @@ CASES: list[Case] = [
     Case("open.pools", lambda: eager(Seq(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten()), IMAGE, engine="qnnpack"), AVERAGE, BATCH),
     Case("open.image_size", lambda: eager(Seq(conv_relu(3, 5, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(5, 4, 3)), (1, 3, 16, 18)),
          WEIGHTED, {"dynamic_shapes": ({2: Dim("height", min=8), 3: Dim("width", min=8)},)}),
+    Case("open.ceil", lambda: floating(nn.MaxPool2d(3, 2, 1, ceil_mode=True), (4, 3, 8, 10)), options=BATCH),
+    Case("open.not_counted", lambda: floating(nn.AvgPool2d(3, 2, 1, count_include_pad=False), (4, 3, 9, 11)), FLOAT, BATCH),
     Case("open.mlp", lambda: eager(Seq(linear_relu(9, 7), nn.Linear(7, 4)), (4, 9)), WEIGHTED, BATCH),
     Case("open.mlp_one_row", lambda: eager(Seq(linear_relu(9, 70), nn.Linear(70, 40)), (1, 9)), WEIGHTED, BATCH),
     Case("open.flatten", lambda: floating(Flattened(), IMAGE), FLOAT, BATCH),

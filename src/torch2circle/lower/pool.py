@@ -274,7 +274,7 @@ def _pool(c: Context, op: str, image: Value, rows: Slide, columns: Slide | None 
     n, _, width, channels = image.type.shape
     columns = columns or Slide(width, 1, 1)
     kernel, stride, outs, front = ((getattr(rows, name), getattr(columns, name)) for name in ("kernel", "stride", "out", "front"))
-    image, padding = padded_window(c, image, kernel, stride, front, outs=outs, lowest=True)
+    image, padding = padded_window(c, image, kernel, stride, front, outs=outs, lowest=True, average=op == "AVERAGE_POOL_2D")
     sizes: dict[str, Any] = {"filter_height": kernel[0], "filter_width": kernel[1], "stride_h": stride[0], "stride_w": stride[1]}
     type_ = image.type.reshape((n, *outs, channels))
     return c.emit_as(type_, op, image, padding=padding, fused_activation_function="NONE", **sizes)

@@ -23,6 +23,7 @@ def padded_window(
     *,
     outs: Sequence[int] = (),
     lowest: bool = False,
+    average: bool = False,
 ) -> tuple[Value, str]:
     """``x`` [N, H, W, C] padded as far as needed, and ``SAME`` or ``VALID``.
 
@@ -30,12 +31,14 @@ def padded_window(
         padding: in front of H and W; what is needed behind follows from the number of results.
         outs: the results along H and W; those of PyTorch's image if not told, ``ceil_mode`` included.
         lowest: pad with the lowest value (max pooling) instead of real zero.
+        average: what is padded must not count.
     """
     sizes, outs = x.type.shape[1:3], outs or c.out_shape[2:4]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     front = list(padding)
     behind = [_behind(*facts) for facts in zip(sizes, outs, stride, reach, front, strict=True)]
-    as_told = c.builder.options.any_size and max(stride) > 1
+    told = [(size + 2 * pad - r) // s + 1 for size, pad, r, s in zip(sizes, front, reach, stride, strict=True)]
+    as_told = c.builder.options.any_size and max(stride) > 1 and told == list(outs) and not average
     if as_told:  # what is needed of it depends on the size
         behind = front
     if not any(front) and not any(behind):

@@ -783,7 +783,7 @@ def test_an_island_is_not_made_of_what_the_runtime_runs() -> None:
 
 def test_every_rule_is_tried() -> None:
     """In an example here, or in a case of ``test_ops``, which runs it in the runtimes."""
-    used = {r.name for r in [*RULES, *(r for target in TARGETS.values() for r in target.rules)]}
+    used = {r.name for r in [*RULES, *(r for target in TARGETS.values() for r in (*target.sized_rules, *target.rules, *target.last_rules))]}
     assert used <= {e.rule.name for e in EXAMPLES} | every("rules")
 
 

@@ -178,6 +178,8 @@ class ExportedModel:
             hint = "leave that out: the weights would be rounded, and the file no smaller"
             raise TargetError(f"weights=\"float16\" (--weights float16) is not for target {target.name}, which reads no float16", hint=hint)
         if target.name not in self._legal:
+            if self.twin is not None:
+                target = replace(target, sized_rules=())
             graph = legalize(self.graph, target)
             if self.twin is not None:
                 graph = unified(graph, self.twin.for_target(target), partial(example_size, self.sizes))

@@ -29,6 +29,7 @@ EIGHT_BIT = (DType.INT8, DType.UINT8)
 @dataclass(frozen=True)
 class Target:
     """``eight_bit``: the type all 8-bit activations and weights get; ``table``: operator -> scheme -> verdict;
+    ``sized_rules``: make operators that the runtime has only where the file fixes all sizes;
     ``last_rules``: for when ``rules`` have settled, because they look into the constants;
     ``max_rank``: the most dimensions a tensor may have; ``opens``: as ``table``, on tensors with dimensions of any size; ``frees_outputs``:
     it takes back the memory of a graph's output when the last operator has read it, and the next ones overwrite it, and of an output that
@@ -42,6 +43,7 @@ class Target:
     eight_bit: DType
     table: Mapping[str, Mapping[str, str]]
     rules: Sequence[Rule] = ()
+    sized_rules: Sequence[Rule] = ()
     last_rules: Sequence[Rule] = ()
     max_rank: int = 99
     opens: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -121,7 +123,7 @@ def must_run(graph: Graph, target: Target) -> None:
 
 def rewritten(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
     """The graph in the target's convention, with all that its rules can do, whether or not the runtime executes it then."""
-    settled = rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.rules], fired)
+    settled = rewrite(flavoured(graph, target.eight_bit), [*CLEANING, *target.sized_rules, *target.rules], fired)
     return share(rewrite(settled, target.last_rules, fired))
 
 

@@ -31,11 +31,10 @@ _BARE = Target(
 
 ONERT = replace(
     _BARE,
+    sized_rules=[normal.root_mean_square_norm, normal.factor_of_norm],
     rules=[
         *hybrid.stored_weights(_BARE.runs, slow=("CONV_2D", "DEPTHWISE_CONV_2D")),
         recurrent.stored_sequence_weights(_BARE.runs),
-        normal.root_mean_square_norm,
-        normal.factor_of_norm,
         weighted.per_channel_linear_as_conv,
         weighted.linear_on_a_matrix,
         weighted.grouped_conv_as_many,

@@ -136,6 +136,7 @@ REFUSED = [
     pytest.param(nn.MaxPool2d(2, ceil_mode=True), (1, 3, 8, 8), ({2: "h"},), "aten::max_pool2d along an open dimension", id="ceil"),
     pytest.param(nn.AvgPool2d(3, 2, 1), (1, 3, 8, 8), ({2: "h"},), "aten::avg_pool2d along an open dimension", id="average"),
     pytest.param(lambda x: torch.relu(x).permute(1, 0)[:, ::2], (3, 4), BATCH, "STRIDED_SLICE leaves 2 of 3 as of 4", id="chance"),
+    pytest.param(lambda x: (x + 1).squeeze() * 2, (4, 1, 6), BATCH, "aten::squeeze of an open dimension", id="squeeze"),
     pytest.param(nn.Upsample(scale_factor=2), (1, 3, 8, 8), ({2: "h"},), "fixed by aten::upsample_nearest2d", id="resize"),
     pytest.param(lambda x: x.cumsum(0).flip(0).roll(1, 0), (4, 6), BATCH, "fixed by aten::", id="places"),
 ]

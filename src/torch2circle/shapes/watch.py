@@ -144,6 +144,8 @@ def refuse_ends(first: Recording, second: Recording) -> None:
     for a, b in zip(first.needed(), second.needed(), strict=False):
         if a.op == b.op == "aten::slice.Tensor":
             _refuse_clamped(a, b, [_operand(first, a).shape[a.args["dim"]], _operand(second, b).shape[a.args["dim"]]])
+        elif a.op == b.op and a.op.startswith("aten::squeeze"):
+            _refuse_squeezed(a, _operand(first, a).shape, _operand(second, b).shape)
         elif a.op == b.op and "ceil_mode" in a.args:
             dims = int(a.op.partition("pool")[2][0])
             shapes = [_operand(recording, call).shape[-dims:] for recording, call in ((first, a), (second, b))]
@@ -156,6 +158,13 @@ def _refuse_clamped(a: Call, b: Call, lengths: Sequence[int]) -> None:
         if position is not None and same and lengths[0] != lengths[1] and min(lengths) < abs(position) < LARGEST:
             accepted = f"up to {min(lengths)}, or one that is computed from the size; or a least size: Dim(..., min={abs(position)})"
             raise UnsupportedUse(f"{end} of a slice of an open dimension", position, accepted, where=a.where)
+
+
+def _refuse_squeezed(call: Call, one: Sequence[int], other: Sequence[int]) -> None:
+    dim = call.args.get("dim")
+    dims = range(len(one)) if dim is None else [d % len(one) for d in ([dim] if isinstance(dim, int) else dim)]
+    if any(one[d] != other[d] for d in dims):
+        raise UnsupportedUse(f"{call.op} of an open dimension", list(one), "other dimensions: of size 1 it would go", where=call.where)
 
 
 def _refuse_last_window(call: Call, opened: Sequence[bool]) -> None:

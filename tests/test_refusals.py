@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import torch2circle
+from cases import dynamic
 from cases.embedding import LINE, MATRIX, OFFSETS, bag, byte
 from cases.indexing import PLACES, given
 from cases.making import NCHW, PAIR, SYMMETRIC, Call, Made, Q, assigned, eager, floating, inputs, ints
@@ -70,6 +71,12 @@ REFUSALS = [
     Refusal("erfinv", lambda: floating(torch.erfinv, (2, 3)), UnsupportedOps, "(nearest: aten::erf"),
     Refusal("quantized_by_channel", lambda: floating(by_channel, (2, 3)), UnsupportedOps, "aten::quantize_per_channel x1"),
     # -- arguments
+    Refusal(
+        "linear_dynamic.another_depth",
+        lambda: dynamic.linear(dynamic.stored((5, 17)), (9, 15), engine="qnnpack"),  # whose kernel reads on, without a word
+        UnsupportedUse,
+        "input of quantized::linear_dynamic not supported: 15 channels",
+    ),
     Refusal(
         "conv_transpose.packed_wrongly",
         lambda: eager(nn.ConvTranspose2d(8, 16, 2, 2), (2, 8, 5, 7), weight=SYMMETRIC),

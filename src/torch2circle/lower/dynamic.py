@@ -75,6 +75,7 @@ def linear_int8_weight(c: Context, x: Placed, weight: Tensor, weight_scale: floa
 @lowers("quantized::conv1d_dynamic", "quantized::conv2d_dynamic", "quantized::conv3d_dynamic", order=Order.FREE)
 def conv_dynamic(c: Context, x: Placed, packed_weight: Any, reduce_range: bool) -> Value:
     p, weights, dims = packed_weight, Weights.packed(packed_weight, c.where), len(x.order) - 2
+    must_fit(c, x.shape[1], weights.type.shape[1] * p.groups())
 
     def layer(c: Context, x: Placed) -> Value:
         return conv(c, x, dims, weights, p.stride(), p.padding(), p.dilation(), p.groups())
@@ -86,6 +87,7 @@ def conv_dynamic(c: Context, x: Placed, packed_weight: Any, reduce_range: bool) 
 @lowers("quantized::conv_transpose3d_dynamic", order=Order.FREE)
 def conv_transposed_dynamic(c: Context, x: Placed, packed_weight: Any, reduce_range: bool) -> Value:
     p, weights, dims = packed_weight, Weights.packed(packed_weight, c.where), len(x.order) - 2
+    must_fit(c, x.shape[1], weights.type.shape[0])
 
     def layer(c: Context, x: Placed) -> Value:
         return conv_transposed(c, x, dims, weights, p.stride(), p.padding(), p.output_padding(), p.dilation(), p.groups())
@@ -166,7 +168,14 @@ def quantize_dynamic(c: Context, x: Value) -> Value:
 # -- an activation that is quantized at run time
 
 
+def must_fit(c: Context, channels: int, weights: int) -> None:
+    """Refuse an input of another depth than the weight's, which QNNPACK's kernels take without a word."""
+    c.only(channels == weights, "input", f"{channels} channels", f"{weights}, as the weight has")
+
+
 def dynamic_linear(c: Context, x: Placed, weights: Weights, reduce_range: bool, act: str) -> Value:
+    must_fit(c, x.shape[-1], weights.type.shape[-1])
+
     def layer(c: Context, x: Placed) -> Value:
         return fully_connected(c, c.builder.arrange(x, plain(len(x.order))), weights, act)
 

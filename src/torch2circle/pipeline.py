@@ -23,7 +23,7 @@ from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import Program, Runnable, program
-from .lower import CHOICES, LOWERINGS, Options, is_operator, lower
+from .lower import CHOICES, LOWERINGS, Options, is_operator, lower, rejoined
 from .optimize import optimize, unified
 from .record import WEIGHTS, Recording, record
 from .shapes import Sizes, example_size
@@ -102,7 +102,7 @@ def export(
     def exported(args: Sequence[Any], kwargs: Mapping[str, Any], watch: shapes.Watch | None = None) -> ExportedModel:
         run = partial(record, loaded.module, args, kwargs, names=loaded.names, specialize=specialize, whole=whole)
         with watch or nullcontext():  # what the model compares its sizes with
-            recording = run(weights=weights)
+            recording = rejoined(run(weights=weights))
         tell("lower")
         lowered = lower(recording, Options(**chosen, custom_ops=custom, any_size=any(dims)))
         graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})

@@ -58,7 +58,7 @@ def uses(exported: ExportedModel, target: Target, report: Report | None = None) 
         else:
             way = "native" if len(computing) <= count else "decomposed"
         apart = [c.lsb for c in report.operators if c.where.op == op] if report else []
-        if made or LOWERINGS[op].order is Order.FREE:
+        if made or (op in LOWERINGS and LOWERINGS[op].order is Order.FREE):
             found.append(Use(op, kind, way, max(apart, default=None)))
     return found
 

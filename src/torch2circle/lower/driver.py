@@ -26,7 +26,6 @@ from .chosen import DEQUANTIZE, on_unrounded, prepare_hybrid
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .custom import write_as_custom
 from .registry import LOWERINGS, PARAMETERS, Lowering, Order, nearest
-from .rejoin import rejoined
 from .vocabulary import reason
 
 COMPLEX = f"complex numbers, for which the files have no type: {INSTEAD[torch.complex64]}"
@@ -58,7 +57,6 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         UnsupportedOps: naming every operator without a lowering.
         UnsupportedUse, QuantizationError: from the first call that cannot be expressed.
     """
-    recording = rejoined(recording)
     calls = recording.needed()
     _refuse_missing(recording, [call for call in calls if call.op not in options.custom_ops])
     builder = Builder(recording, options)

@@ -129,7 +129,8 @@ def _of_any_size(exported: Callable[..., ExportedModel], loaded: Program, dims: 
     except UserError as error:
         other = ", ".join(f"{name} = {s.second} instead of {s.first}" for name, s in sizes.items())
         message = f"the model cannot be exported for other sizes than the example's; with {other}: {error.message}"
-        raise RecordError(message, where=error.where, hint=error.hint) from None
+        fixed = "a program of torch.export has the sizes it was exported with: pass dynamic_shapes there, too"
+        raise RecordError(message, where=error.where, hint=fixed if "Guard failed" in message else error.hint) from None
     if watched:
         shapes.refuse_compared(*watches, sizes, dims)
     shapes.refuse_ends(first.recording, second.recording)

@@ -109,9 +109,14 @@ def dequantize_blocks(x: Tensor, block: Sequence[int], scale: Tensor, zero_point
         return real(x, scale, zero_points)
     if (axis := _channel_axis(x, block)) is not None:
         return real_channels(x, scale.flatten(), zero_points.flatten(), axis)
-    if _in_groups(x, block):
+    if _in_groups(x, block) and not zero_points.is_floating_point():
         return real_channels(x.reshape(-1, block[-1]), scale.flatten(), zero_points.flatten()).reshape(x.shape)
     return (x - spread(zero_points, x)) * spread(scale, x)
+
+
+def dequantize_groups(x: Tensor, scales: Tensor, zero_points: Tensor | None, low: int, high: int, dtype: Any, size: int, *_: Any) -> Tensor:
+    """Each ``size`` elements of a row have a scale."""
+    return dequantize_blocks(x, (1, size), scales, zero_points)
 
 
 def _channel_axis(x: Tensor, block: Sequence[int]) -> int | None:
@@ -202,6 +207,7 @@ FORMULAS: Mapping[str, Callable[..., Tensor]] = {
     **dict.fromkeys((f"quantized_decomposed::quantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), quantize),
     **dict.fromkeys((f"quantized_decomposed::dequantize_per_tensor{overload}" for overload in ("", ".tensor", ".tensor2")), dequantize),
     "quantized_decomposed::dequantize_per_channel": real_channels,
+    "quantized_decomposed::dequantize_per_channel_group": dequantize_groups,
     "torchao::quantize_affine": quantize_blocks,
     "torchao::dequantize_affine": dequantize_blocks,
     **dict.fromkeys(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from .ir import DType, Node
 from .lower import LOWERINGS, Order
 from .record import Call, Recording, Ref
 from .targets import Target, island_nodes, rewritten
@@ -29,7 +30,9 @@ MOVES = {"RESHAPE", "TRANSPOSE", "QUANTIZE", "DEQUANTIZE", "PAD", "SLICE"}
 
 @dataclass(frozen=True)
 class Use:
-    """PyTorch's ``op`` on ``kind`` operands (``8-bit``, ``float``, ``integer``) in a target: in which of ``WAYS``, and the largest error.
+    """PyTorch's ``op`` on ``kind`` operands in a target: in which of ``WAYS``, and the largest error.
+
+    ``kind`` is ``8-bit``, ``16-bit``, ``float`` or ``integer``.
 
     ``lsb`` is in steps of the result's scale, or of ``verify.FLOAT_STEP`` of its largest magnitude; None if it was not measured.
     """
@@ -59,8 +62,14 @@ def uses(exported: ExportedModel, target: Target, report: Report | None = None) 
             way = "native" if len(computing) <= count else "decomposed"
         apart = [c.lsb for c in report.operators if c.where.op == op] if report else []
         if made or (op in LOWERINGS and LOWERINGS[op].order is Order.FREE):
-            found.append(Use(op, kind, way, max(apart, default=None)))
+            found.append(Use(op, "16-bit" if any(map(_is_wide, made)) else kind, way, max(apart, default=None)))
     return found
+
+
+def _is_wide(node: Node) -> bool:
+    """Whether an operator has integers of 16 bits: in the recording, they are numbers in float in between."""
+    values = (v for v in (*node.inputs, *node.outputs) if v is not None)
+    return any(v.type.dtype is DType.INT16 and v.type.quant is not None for v in values)
 
 
 def kind_of(recording: Recording, call: Call) -> str:

@@ -42,6 +42,15 @@ def stored(weight: Tensor, ends: Sequence[int] = (-127, 127), *, each: bool = Tr
     return D.dequantize_per_channel(integers, scales, zeros, 0, *ends, torch.int8)
 
 
+def in_groups(x: Tensor, size: int = 8, affine: bool = False) -> Tensor:
+    """A linear layer of whose weight's rows each ``size`` elements have a scale."""
+    scales = weight(5, x.shape[-1]).view(5, -1, size).abs().amax(2) / 7
+    zeros = torch.arange(scales.numel()).view_as(scales) % 3 if affine else torch.zeros_like(scales, dtype=torch.int64)
+    facts = scales, zeros, -8, 7, torch.int8, size
+    integers = D.quantize_per_channel_group(weight(5, x.shape[-1]), *facts)
+    return F.linear(x, D.dequantize_per_channel_group(integers, *facts, torch.float32), torch.linspace(-1, 1, 5))
+
+
 def weight(*shape: int) -> Tensor:
     return torch.from_numpy(np.random.default_rng(3).normal(0, 0.2, shape).astype(np.float32))
 
@@ -106,6 +115,8 @@ def mixed(x: Tensor) -> Tensor:
 
 
 CASES = [
+    Case("pt2e.groups", lambda: floating(in_groups, (3, 32)), FLOAT),
+    Case("pt2e.groups_affine", lambda: floating(lambda x: in_groups(x, affine=True), (3, 32)), FLOAT),
     Case("pt2e.bias_int32", lambda: floating(integers_of_bias, NCHW), WEIGHTED),
     Case("pt2e.int4", lambda: floating(lambda x: pair(linear(pair(x), ends=(-8, 7)), 0.117, 98), (9, 17)), WEIGHTED),
     Case("pt2e.sum", lambda: floating(added(0.0217), NCHW), ADDED),

@@ -28,6 +28,7 @@ from torch2circle.targets import TARGETS
 from torch2circle.verify import Report
 
 EACH = pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+ENGINE = "torch2circle.optimize.engine"  # where rules say that they fired
 FAMILY = {case.id: family for family, cases in FAMILIES.items() for case in cases}
 
 # Lowerings that no case calls, and why.
@@ -38,7 +39,7 @@ BYTES = ("conv", "linear.behind_conv", "cat", "edge.two_in")
 
 @EACH
 def test_case(case: Case, golden: Callable[[str, str], None], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "torch2circle.optimize.engine")  # where rules say that they fired
+    caplog.set_level(logging.DEBUG, ENGINE)
     model, args = case.make()
     exported = torch2circle.export(model, args, **case.options)
     graphs = {target: exported.for_target(target) for target in RUNTIMES if target not in case.refused}
@@ -55,7 +56,8 @@ def test_case(case: Case, golden: Callable[[str, str], None], caplog: pytest.Log
 def tried(exported: ExportedModel, caplog: pytest.LogCaptureFixture) -> str:
     """The lowerings and the rules that a case tries: ``every`` asks all cases for them."""
     calls = {call.op for call in exported.recording.needed()}
-    rules = {str(record.args[0]) for record in caplog.records if isinstance(record.args, tuple) and record.args}
+    fired = (record.args for record in caplog.records if record.name == ENGINE)
+    rules = {str(args[0]) for args in fired if isinstance(args, tuple)}
     return f"calls  {' '.join(sorted(calls))}\nrules  {' '.join(sorted(rules))}\n".replace(" \n", "\n")
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import numpy as np
 
+from .format.facts import ENUMS, TABLES
 from .ir import DType, Finding, Graph, Node, Value
 
 SHORT = {
@@ -228,6 +231,15 @@ def _weighted_scheme(node: Node, data: Value, weight: Value) -> str:
         "+variable": any(v is not None and v.variable for v in node.inputs),
     }
     return (x if weight.type.dtype.is_float else f"{x}/{w}{wide}") + "".join(mark for mark, holds in marks.items() if holds)
+
+
+@cache
+def defaults(op: str) -> Mapping[str, Any]:
+    """The options of an operator that the schema gives a value if they are left out."""
+    options = OPS[op].options if op in OPS else None
+    names = {kind: {number: name for name, number in members.items()} for kind, members in ENUMS.items()}
+    fields = TABLES[options].items() if options else ()
+    return {key: names[f.type][int(f.default)] if f.type in ENUMS else f.default for key, f in fields if f.default is not None}
 
 
 def version(node: Node) -> int:

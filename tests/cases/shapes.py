@@ -82,13 +82,16 @@ def ids_beside(x: Tensor) -> Tensor:
     return torch.cat([torch.full((x.shape[0], 1), 7), x.long()], 1)
 
 
-CNN_END = (nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 40))
+def cnn() -> nn.Module:
+    return Seq(Residual("add"), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 40))
+
+
 SHAPE = (4, 5, 7)
 IMAGE = (4, 3, 10, 12)
 STATE = "UNIDIRECTIONAL_SEQUENCE_LSTM (f32+variable: wrong where the size of a state changes)"
 
 CASES: list[Case] = [
-    Case("open.cnn", lambda: eager(Seq(Residual("add"), *CNN_END), IMAGE), WEIGHTED, BATCH),
+    Case("open.cnn", lambda: eager(cnn(), IMAGE), WEIGHTED, BATCH),
     Case("open.pools", lambda: eager(Seq(nn.MaxPool2d(2), nn.AvgPool2d(2), nn.Flatten()), IMAGE, engine="qnnpack"), AVERAGE, BATCH),
     Case("open.image_size", lambda: eager(Seq(conv_relu(3, 5, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(5, 4, 3)), (1, 3, 16, 18)),
          WEIGHTED, {"dynamic_shapes": ({2: Dim("height", min=8), 3: Dim("width", min=8)},)}),

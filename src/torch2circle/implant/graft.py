@@ -9,20 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ..arithmetic import dequantized, quantized
 from ..errors import FormatError, TargetError
 from ..format import read, save
-from ..format.facts import ENUMS, TABLES
 from ..ir import Constant, DType, Finding, Graph, Node, Quant, Type, Value, Where
 from ..optimize.engine import Replacement, Rule, emit, rule
 from ..optimize.layout import operand
-from ..spec import OPS, check
+from ..spec import OPS, check, defaults
 from ..targets import Target, islands, legalize, target_for
 from ..targets.rules.islands import island
 from .bundle import Entry, listed, read_bundle
@@ -99,7 +96,7 @@ def _completed(graph: Graph, source: object) -> Graph:
     new: dict[Value, Value] = {v: _of_one_size(v) for v in graph.inputs}
     for node in graph.nodes():
         inputs = [v if v is None else new.get(v, v) for v in node.inputs]
-        attrs, place = {**_defaults(node.op), **node.attrs}, Where(node.op, node.out.name)
+        attrs, place = {**defaults(node.op), **node.attrs}, Where(node.op, node.out.name)
         made = node.rebuilt(inputs=_with_bias(node, inputs), attrs=attrs, where=place, outputs=tuple(map(_of_one_size, node.outputs)))
         new.update(zip(node.outputs, made.outputs, strict=True))
     graph = replace(graph, inputs=tuple(new[v] for v in graph.inputs), outputs=tuple(new.get(v, v) for v in graph.outputs))
@@ -121,14 +118,6 @@ def _with_bias(node: Node, inputs: list[Value | None]) -> list[Value | None]:
         return inputs
     shape = node.out.type.shape[-1:]
     return [*inputs[:at], Value(Type(shape, DType.FLOAT32), f"{node.out.name}.bias", data=Constant(lambda: np.zeros(shape, np.float32)))]
-
-
-@cache
-def _defaults(op: str) -> Mapping[str, Any]:
-    options = OPS[op].options if op in OPS else None
-    names = {kind: {number: name for name, number in members.items()} for kind, members in ENUMS.items()}
-    fields = TABLES[options].items() if options else ()
-    return {key: names[f.type][int(f.default)] if f.type in ENUMS else f.default for key, f in fields if f.default is not None}
 
 
 # -- integers

@@ -14,7 +14,7 @@ from ..errors import UnsupportedUse
 from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value, Where
 from ..quant import constant_of, type_of
 from ..record import Call, Recording, Ref
-from ..spec import MOVES_BYTES, OPS
+from ..spec import MOVES_BYTES, OPS, defaults
 
 Perm = tuple[int, ...]
 
@@ -226,6 +226,8 @@ class Context:
         if computes and any(v is not None and v.type.is_bytes for v in (*inputs, *outputs)):
             accepted = "converted from, and computed with in another type: integers of 8 bits have no scale"
             raise UnsupportedUse("dtype", "torch.uint8 or torch.int8", accepted, where=self.where)
+        if "fused_activation_function" in defaults(op):
+            attrs = {"fused_activation_function": "NONE", **attrs}  # rules ask for it
         stored_options = {key: float(np.float32(v)) if isinstance(v, float) else v for key, v in attrs.items()}  # as the file holds them
         return Node.make(op, inputs, outputs, stored_options, self.where)
 

@@ -168,8 +168,9 @@ def test_every_operator_and_the_result(network: Callable[[str], nn.Module], engi
     for runtime in filter(runtimes.available, ("onert", "litert")):
         report = exported.verify(runtime)
         assert report.ok(), f"{runtime}: {report.worst}"
-        # an early difference of one step is some steps later on, in an untrained MobileNetV3 8 of them; a wrong operator is far more off
-        assert report.lsb <= 10, f"{runtime}: {report.outputs[0]}"
+        # An early difference of one step is some steps later on. MobileNetV3, untrained, came to 6 to 11 of them: scales follow the CPU
+        # that calibrates. Operators are held to one step above; here the whole only must not drift.
+        assert report.lsb <= 16, f"{runtime}: {report.outputs[0]}"
 
 
 def test_every_skip_keeps_its_own_scale() -> None:

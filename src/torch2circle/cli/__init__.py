@@ -1,0 +1,59 @@
+"""The command line: ``torch2circle MODEL OUTPUT``, and commands, a module each.
+
+Data goes to standard output, progress and errors to standard error. torch is imported only by the commands that need it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from ..errors import Bug, Torch2CircleError
+from . import bundles, export, inspect, ops, verify  # noqa: F401  # each adds its commands to the group
+from .group import cli
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point: runs the command and turns every error into a message and its exit code.
+
+    Args:
+        args: the command line without the program's name; None takes the process's own.
+
+    Raises:
+        SystemExit: with an error's own exit code, 0 without one, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in argv
+    warnings.filterwarnings("default" if debug else "ignore")
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("torch2circle").setLevel(logging.DEBUG if debug else logging.ERROR)
+    try:
+        result = cli.main(argv, prog_name="torch2circle", standalone_mode=False)
+    except (KeyboardInterrupt, click.Abort):
+        _exit(130, "interrupted: no file was left half written")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        ours = error if isinstance(error, Torch2CircleError) else Bug(f"{type(error).__name__}: {error}")
+        _exit(ours.exit_code, f"{click.style('error:', fg='red', bold=True)} {click.unstyle(str(ours))}")
+    sys.exit(result if isinstance(result, int) else 0)  # an int is how click hands on what --help and --version exit with
+
+
+def _exit(code: int, message: str) -> None:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+__all__ = ["main"]

@@ -1,0 +1,115 @@
+"""``torch2circle MODEL OUTPUT``: load, export, write, verify, and say what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .group import SETTINGS, TARGET_NAMES, cli
+from .model import exported_model, loading_options
+from .terminal import print_findings, say, stages
+from .verify import fail_if_wrong
+
+if TYPE_CHECKING:
+    from ..ir import Graph
+    from ..methods import ExportedMethods
+    from ..pipeline import ExportedModel
+    from ..verify import Report
+
+
+@cli.command(context_settings=SETTINGS)
+@click.argument("model")
+@click.argument("output", type=click.Path(path_type=Path), required=False, metavar="OUTPUT")
+@click.option("--target", type=click.Choice(TARGET_NAMES), help="Runtime to write for; the suffix of OUTPUT tells the default.")
+@loading_options
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Run the file in its runtime, if installed, and compare.")
+@click.option("--explain", type=click.Path(path_type=Path), metavar="DIR", help="Write every stage as text into DIR.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--debug", is_flag=True, help="Log what happens, and show tracebacks.")
+def export(
+    model: str, output: Path | None, target: str | None, verify: bool, explain: Path | None, as_json: bool, debug: bool, **loading: Any
+) -> None:
+    """Export MODEL to OUTPUT (.circle or .tflite).
+
+    MODEL is a file from torch.save, torch.jit.save or torch.export.save, or package.module:factory. A factory may also give several
+    methods, {"name": (model.method, args)}, for one .tflite file.
+    """
+    if output is None:
+        stem = Path(model.partition(":")[0]).stem
+        raise click.UsageError(f"no output file: torch2circle {model} {stem}.circle (for onert) or {stem}.tflite (for LiteRT)")
+    with stages() as stage:
+        from ..runtimes import available
+        from ..targets import target_for
+
+        chosen = target_for(output, target)
+        exported = exported_model(model, stage, **loading)
+        if explain:
+            exported.explain(explain, chosen.name)
+        stage("legalize")
+        graphs = exported.for_target(chosen)
+        stage("write")
+        size = exported.save(output, chosen.name)
+        report = None
+        if not verify:
+            why = "not asked for"
+        elif chosen.runtime is None:
+            why = "no runtime for this target"
+        elif not available(chosen.runtime):
+            why = f'{chosen.runtime} is not installed: pip install "torch2circle[verify]"'
+        else:
+            why = ""
+            stage(f"verify in {chosen.runtime}")
+            report = exported.verify(chosen.name, output)
+    summary = _summary(exported, list(graphs.values()) if isinstance(graphs, dict) else [graphs], chosen.name, output, size, report)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+    else:
+        _print_summary(summary, why)
+    fail_if_wrong(report)
+
+
+def _summary(
+    exported: ExportedModel | ExportedMethods, graphs: Sequence[Graph], target: str, output: Path, size: int, report: Report | None
+) -> dict[str, Any]:
+    from ..show import counted, weight_bytes
+
+    diagnostics = exported.diagnostics(target)
+    verified = None
+    if report is not None:
+        worst = report.worst.lsb if report.worst else 0
+        verified = {
+            "runtime": report.runtime, "equal": report.share, "lsb": report.lsb, "operator_lsb": worst, "seconds": report.seconds,
+            "unverified": list(report.unverified),
+        }  # fmt: skip
+    return {
+        "file": str(output),
+        "target": target,
+        "bytes": size,
+        "operators": counted(*graphs),
+        "weights": weight_bytes(*graphs),
+        "islands": sum(1 for finding in diagnostics if finding.code == "island"),
+        "diagnostics": [vars(finding) for finding in diagnostics],
+        "verified": verified,
+    }
+
+
+def _print_summary(summary: dict[str, Any], why_not_verified: str) -> None:
+    operators, done = summary["operators"], summary["verified"]
+    click.echo(f"{summary['file']}: {summary['bytes']:,} bytes for {summary['target']}")
+    say("operators", f"{sum(operators.values())}: " + ", ".join(f"{count} {op}" for op, count in operators.items()))
+    say("weights", ", ".join(f"{name} {size:,} bytes" for name, size in summary["weights"].items()) or "none")
+    say("islands", f"{summary['islands']} operator(s) in float between quantized ones")
+    print_findings(summary["diagnostics"])
+    if done is None:
+        say("verified", f"no: {why_not_verified}")
+        return
+    if done["unverified"]:
+        without = f"{done['runtime']} has no kernel for {', '.join(done['unverified'])}, so the file was not run"
+        say("verified", f"in part: {without}; the other operators one by one at most {done['operator_lsb']:g} LSB")
+        return
+    text = f"in {done['runtime']}: {done['equal']:.2%} of outputs bit-equal, largest difference {done['lsb']:g} LSB; "
+    say("verified", f"{text}operator by operator at most {done['operator_lsb']:g} LSB; {done['seconds']:.3f} s a run")

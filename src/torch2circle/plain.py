@@ -1,7 +1,8 @@
 """Operators on plain 8-bit integers, with the scale in an argument, as operators on PyTorch's quantized tensors.
 
 So the graphs of quantization by ``torch.export`` are written (``quantized_decomposed::``), and what PyTorch's inductor makes of them for
-x86 (``onednn::``). While recording, each runs as the formula here, whose integers know their scale.
+x86 (``onednn::``). While recording, each runs as the formula here, whose integers know their scale. So do the layers of quantized
+tensors that something is added to before they are rounded.
 """
 
 from __future__ import annotations
@@ -43,15 +44,18 @@ def formula_for(op: str, bound: Mapping[str, Any], known: Callable[[Tensor], boo
     return FORMULAS.get(op)
 
 
-def deviation(made: Tensor, func: Callable[..., Tensor], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+def deviation(made: Tensor, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """By how much PyTorch's own kernel ``func`` is off what its formula ``made``; empty if only by rounding."""
 
-    def plain(x: Tensor) -> Tensor:  # a copy, since some kernels write into an operand
-        return x.int_repr() if x.is_quantized else x.clone() if x.is_floating_point() else x
+    def integers(x: Tensor) -> Tensor:
+        return x.int_repr() if x.is_quantized else x
 
-    args, kwargs = pytree.tree_map_only(Tensor, plain, (tuple(args), dict(kwargs)))
-    given, wanted = func(*args, **kwargs).double(), (made.int_repr() if made.is_quantized else made).double()
-    off = (given - wanted).abs().max()
+    def given(x: Tensor) -> Tensor:  # a copy, since some kernels write into an operand
+        return x.clone() if x.is_floating_point() or func.namespace == "quantized" else integers(x)
+
+    args, kwargs = pytree.tree_map_only(Tensor, given, (tuple(args), dict(kwargs)))
+    found, wanted = integers(func(*args, **kwargs)).double(), integers(made).double()
+    off = (found - wanted).abs().max()
     if made.is_quantized:
         return f"{int(off)} LSB" if off > 1 else ""
     return f"{off:.3g}" if off > FLOAT_NOISE * wanted.abs().max() else ""
@@ -191,6 +195,16 @@ def pointwise_binary(layer: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return formula
 
 
+def packed_sum(activation: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    def formula(x: Tensor, other: Tensor, packed: Any, scale: float, zero_point: int) -> Tensor:
+        weight, bias = packed.unpack()
+        where = packed.stride(), packed.padding(), packed.dilation(), packed.groups()
+        total = convolution(x.dequantize(), weight.dequantize(), bias, where) + other.dequantize()
+        return torch.quantize_per_tensor(activation(total), scale, zero_point, torch.quint8)
+
+    return formula
+
+
 def elementwise(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
     def formula(*args: Any) -> Tensor:
         return rounded(function(real(*args[:3]), real(*args[3:6])), *args[6:])
@@ -220,6 +234,8 @@ FORMULAS: Mapping[str, Callable[..., Tensor]] = {
     **dict.fromkeys(("onednn::qconv2d_pointwise.binary", "onednn::qconv2d_pointwise.binary_tensor"), pointwise_binary(convolution)),
     **dict.fromkeys(("onednn::qlinear_pointwise", "onednn::qlinear_pointwise.tensor"), pointwise(linear)),
     **dict.fromkeys(("onednn::qlinear_pointwise.binary", "onednn::qlinear_pointwise.binary_tensor"), pointwise_binary(linear)),
+    "quantized::conv2d_add": packed_sum(lambda x: x),
+    "quantized::conv2d_add_relu": packed_sum(torch.relu),
     "onednn::qadd.tensor": elementwise(torch.add),
     "onednn::qadd_relu.tensor": elementwise(lambda a, b: torch.relu(a + b)),
     "onednn::qmul.tensor": elementwise(torch.mul),

@@ -45,6 +45,7 @@ class Near:
 EXACT = Near(0, 1, "")
 FLOAT = Near(0.05, 1, "the runtimes add products in another order and have their own exp; a step is 2**-16 of the largest magnitude")
 WEIGHTED = Near(1, 0.98, "PyTorch adds the bias in float32, the file has it in int32; onert also rounds a fixed-point product twice")
+ADDED = Near(1, 0.45, "a layer that something is added to has integers of its own: they are rounded by up to a step of the result")
 NO_BIAS = Near(1, 0.98, "onert rounds a fixed-point product, where PyTorch and XNNPACK multiply in float32", ("onert",))
 PRODUCT = Near(1, 0.98, "onert multiplies by a factor in fixed point, rounded twice", ("onert",))
 GATED = replace(WEIGHTED, share=0.97, reason=f"{WEIGHTED.reason}; {PRODUCT.reason}")

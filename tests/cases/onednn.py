@@ -10,12 +10,12 @@ import torch.ao.quantization.fx._decomposed  # makes torch.ops.quantized_decompo
 import torch.nn.functional as F
 from torch import Tensor
 
-from .conv import ISLAND, stored
-from .making import FLOAT, NCHW, WEIGHTED, Case, Made, Near, Shape, floating
+from .conv import stored
+from .making import ADDED, FLOAT, NCHW, WEIGHTED, Case, Made, Near, Shape, floating
 
+ISLAND = Near(1, 0.98, "a sum of float products, where PyTorch adds up integers, may lie on the other side of the middle of two steps")
 D, N = torch.ops.quantized_decomposed, torch.ops.onednn
 SCALE, ZERO_POINT = 0.0641713, 63  # seven bits, which no kernel overflows on
-ADDED = Near(1, 0.45, "a layer that something is added to has integers of its own: they are rounded by up to a step of the result")
 PRODUCT = Near(1, 0.95, "onert rounds a product in fixed point twice, the first time to sixteenths of a step", ("onert",))
 
 

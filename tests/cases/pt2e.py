@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dynamic import HYBRID
-from .making import AVERAGE, FLOAT, NCHW, WEIGHTED, Case, Near, floating
-from .onednn import ADDED, SCALE, ZERO_POINT, D
+from .making import ADDED, AVERAGE, FLOAT, NCHW, WEIGHTED, Case, Near, floating
+from .onednn import SCALE, ZERO_POINT, D
 
 WIDE = Near(1, 0.85, "LiteRT multiplies the sums of int16 by a factor of 16 bits", ("litert",))
 WIDE_SUM = replace(WIDE, share=0.45, reason=f"{WIDE.reason}; {ADDED.reason}")

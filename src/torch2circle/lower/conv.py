@@ -51,15 +51,6 @@ def float_conv(
     return conv(c, x, weight.dim() - 2, Weights.of(weight, bias), stride, padding, dilation, groups)
 
 
-@lowers("quantized::conv2d_add", order=Order.LAST, island=True, act="NONE")
-@lowers("quantized::conv2d_add_relu", order=Order.LAST, island=True, act="RELU")
-def conv_add(c: Context, x: Value, qaccum: Value, packed_weight: Any, act: str) -> Value:
-    """In float, as PyTorch computes what comes behind its sums: it rounds once, behind the addition."""
-    p = packed_weight
-    made = convolved(c, x, Weights.packed(p, c.where), p.stride(), p.padding(), p.dilation(), p.groups())
-    return c.emit("ADD", made, qaccum, fused_activation_function=act)
-
-
 def conv(
     c: Context,
     x: Placed,

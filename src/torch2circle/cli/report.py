@@ -26,7 +26,8 @@ from .terminal import say, stages
 def report(model: str, file: Path, output: Path | None, target: str | None, as_json: bool, debug: bool, **loading: Any) -> None:
     """Show MODEL and FILE on one HTML page.
 
-    It has the graph, the errors, ranges, weights, float islands and sizes. FILE is run as by verify. The other runtime is shown beside it, with a fresh export of MODEL. The page needs no network.
+    It has the graph, the errors, ranges, weights, float islands and sizes, and needs no network. FILE is run as by verify;
+    the other runtime is shown beside it, with a fresh export of MODEL.
     """
     page = output or (None if as_json else file.with_suffix(".html"))
     with stages() as stage:

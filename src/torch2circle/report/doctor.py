@@ -124,9 +124,9 @@ def _channels(weight: Value, distances: Array) -> dict[str, Any]:
 
 
 def _bias(node: Node, distances: Array) -> dict[str, Any] | None:
-    """The largest bias, and the largest sum that it and products with any input give, as parts of what int32 holds.
+    """The largest bias, and the largest sum that it and products with any input give, as parts of what int32 holds; None without one.
 
-    None if the bias is no such integer.
+    ``overflows``: whether that sum does not fit.
     """
     place = BIAS.get(node.op)
     bias = node.inputs[place] if place is not None and place < len(node.inputs) else None
@@ -138,7 +138,8 @@ def _bias(node: Node, distances: Array) -> dict[str, Any] | None:
     own = np.abs(bias.array().astype(np.int64)).reshape(-1)
     info, zero = np.iinfo(data.type.dtype.numpy), int(data.type.quant.zero_point[0])
     sums = distances.sum(1, dtype=np.int64) * max(zero - info.min, info.max - zero) + (own if len(own) == len(distances) else own.max())
-    return {"largest": short(float(own.max()) / INT32_MAX), "sum": short(float(sums.max()) / INT32_MAX)}
+    largest, most = int(own.max()), int(sums.max())
+    return {"largest": short(largest / INT32_MAX), "sum": short(most / INT32_MAX), "overflows": most > INT32_MAX}
 
 
 def _doubts(facts: dict[str, Any]) -> list[str]:
@@ -152,6 +153,6 @@ def _doubts(facts: dict[str, Any]) -> list[str]:
         said.append(f"{facts['coarse']} of {facts['channels']} channels use less than 5 of 8 bits")
     if any(facts["zero_points"]):
         said.append("a zero point that is not in the middle")
-    if facts["bias"] is not None and facts["bias"]["sum"] >= 1:
+    if facts["bias"] is not None and facts["bias"]["overflows"]:
         said.append("the sums could overflow int32 on other inputs")
     return said

@@ -175,7 +175,7 @@ def test_a_dead_channel_is_found(facts: dict[str, Any]) -> None:
     assert (first["module"], first["channels"], first["dead"], first["tiny"]) == ("first.0", 8, 1, 1)
     assert first["peaks"][DEAD] == 0
     assert [layer["dead"] for layer in facts["layers"][1:]] == [0]
-    assert first["doubts"][0] == "1 of 8 channels have no weight but zero"
+    assert first["doubts"][0] == "channels without a weight but zero: 1 of 8"
 
 
 def test_a_histogram_counts_each_integer(exported: ExportedModel, facts: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..ir import Graph, Node, Value
 from ..spec import OPS
 from ..targets import island_nodes
+from .doctor import BIAS
+from .places import source_of
 
 
 def islands(graph: Graph) -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def islands(graph: Graph) -> list[dict[str, Any]]:
             "operators": [node.op for node in members],
             "nodes": [nodes.index(node) for node in members],
             "modules": list(dict.fromkeys(node.where.module or "<top>" for node in members)),
-            "where": str(members[0].where),
+            "source": source_of(members[0].where),
             "converted": converted,
             "bytes": moved,
             "share": moved / whole,
@@ -86,9 +87,4 @@ def sizes(graph: Graph) -> list[dict[str, Any]]:
 def _kind(node: Node, place: int) -> str:
     if node.op not in OPS or not OPS[node.op].weighted:
         return "weight" if node.op == "EMBEDDING_LOOKUP" and place == 1 else "other"
-    return {1: "weight", 2: "bias"}.get(place, "other") if OPS[node.op].data == 0 else {1: "weight", 3: "bias"}.get(place, "other")
-
-
-def total(row: Mapping[str, Any]) -> int:
-    """Bytes of a row of ``sizes``."""
-    return int(row["weight"] + row["bias"] + row["other"])
+    return {1: "weight", BIAS.get(node.op): "bias"}.get(place, "other")

@@ -23,7 +23,8 @@ COARSE = 16
 BINS = 64
 """Of the histogram of a float weight; integers are counted one by one."""
 
-BIAS = {"FULLY_CONNECTED": 2, "CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "TRANSPOSE_CONV": 3, "CONV_3D": 2, "CONV_3D_TRANSPOSE": 3}
+BIAS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "TRANSPOSE_CONV": 3, "CONV_3D": 2, "CONV_3D_TRANSPOSE": 3}
+"""The operand that is added to the sums."""
 
 
 def layers(graph: Graph, findings: Sequence[Finding]) -> list[dict[str, Any]]:
@@ -146,11 +147,11 @@ def _doubts(facts: dict[str, Any]) -> list[str]:
     """In words what the figures of a layer say; the findings of the export have their own."""
     said = []
     if facts["dead"]:
-        said.append(f"{facts['dead']} of {facts['channels']} channels have no weight but zero")
+        said.append(f"channels without a weight but zero: {facts['dead']} of {facts['channels']}")
     if facts["tiny"]:
-        said.append(f"{facts['tiny']} scales are the least that PyTorch's observers give")
+        said.append(f"scales that are the least that PyTorch's observers give: {facts['tiny']}")
     if facts["coarse"]:
-        said.append(f"{facts['coarse']} of {facts['channels']} channels use less than 5 of 8 bits")
+        said.append(f"channels that use less than 5 of 8 bits: {facts['coarse']} of {facts['channels']}")
     if any(facts["zero_points"]):
         said.append("a zero point that is not in the middle")
     if facts["bias"] is not None and facts["bias"]["overflows"]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import linecache
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..ir import Graph, Node, Value, Where
+from ..ir import Graph, Node, Value
 from ..pipeline import ExportedModel
 from ..verify import Comparison
 from . import cost, doctor
 from .doctor import short
+from .places import source_of, text_of
 from .ranges import ranges
 from .sides import Side, measured_at
 
@@ -70,22 +70,25 @@ def _side(exported: ExportedModel, side: Side, layers: Sequence[Mapping[str, Any
             "outputs": [{"name": name, **_compared(c)} for name, c in zip(graph.output_names, report.outputs, strict=False)],
         }
     of_target = [f for f in exported.diagnostics(side.target.name) if f not in exported.findings]
+    islands = cost.islands(graph)
     return about | {
         "verified": verified,
         "inputs": [{"name": name, **_value(v)} for name, v in zip(graph.input_names, graph.inputs, strict=True)],
         "outputs": [{"name": n, "from": _source(v, graph), **_value(v)} for n, v in zip(graph.output_names, graph.outputs, strict=True)],
-        "nodes": _nodes(graph, side, layers),
-        "islands": cost.islands(graph),
+        "nodes": _nodes(graph, side, layers, islands),
+        "islands": islands,
         "sizes": cost.sizes(graph),
         "findings": [vars(finding) for finding in of_target],
     }
 
 
-def _nodes(graph: Graph, side: Side, layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _nodes(
+    graph: Graph, side: Side, layers: Sequence[Mapping[str, Any]], islands: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     nodes = graph.nodes()
     number = {node: i for i, node in enumerate(nodes)}
     at = measured_at(graph, side.compared)
-    inside = {i for island in cost.islands(graph) for i in island["nodes"]}
+    inside = {i for island in islands for i in island["nodes"]}
     by_name = {layer["name"]: i for i, layer in enumerate(layers)}
     by_place = {layer["where"]: i for i, layer in reversed(list(enumerate(layers)))}
     return [
@@ -160,16 +163,6 @@ def _plain(option: Any) -> Any:
     if isinstance(option, bytes):
         return f"<{len(option)} bytes>"
     return option if isinstance(option, (bool, int, float, str)) else str(option)
-
-
-def source_of(where: Where) -> str:
-    """``file:line``, or nothing."""
-    return f"{where.file}:{where.line}" if where.file else ""
-
-
-def text_of(where: Where) -> str:
-    """The line of the model's source itself, if its file is there."""
-    return linecache.getline(where.file, where.line).strip() if where.file else ""
 
 
 def _tensors(sides: Sequence[Side]) -> list[dict[str, Any]]:

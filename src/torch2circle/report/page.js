@@ -92,8 +92,8 @@
     mark.classList.add("chosen");
     view.show(mark);
     document.getElementById("nothing").hidden = true;
-    const place = document.getElementById("chosen");
-    place.replaceChildren(...told(target, number, node));
+    document.getElementById("chosen").replaceChildren(...result(target, number, node));
+    document.getElementById("more").replaceChildren(...rest(target, node));
     details(node.layer === null ? null : facts.layers[node.layer]);
     document.getElementById("details").scrollTop = 0;
   }
@@ -134,7 +134,7 @@
     return line;
   };
 
-  function told(target, number, node) {
+  function result(target, number, node) {
     const c = node.compared, side = sides.get(target);
     const parts = [make("h3", `${node.op} ${node.name}`)];
     const at = node.measured_at;
@@ -144,11 +144,15 @@
     parts.push(list([["target", `${target}, operator ${number}`], ...how, ["float island", node.island ? "yes" : ""]]));
     parts.push(make("h3", "Source"), list([["module", node.module || "<top>"], ["PyTorch", node.torch], ["line", node.source]]));
     if (node.text) parts.push(make("pre", node.text));
+    return parts;
+  }
+
+  function rest(target, node) {
+    const parts = node.layer === null ? [] : layer(facts.layers[node.layer]);
     parts.push(make("h3", "Result"), list(node.outputs.flatMap((v) => [["type", type(v)], ["quantization", quant(v)]])));
     parts.push(make("h3", "Operands"), list(node.inputs.map((v, i) => [`${i}`, operand(target, v)])));
     const options = Object.entries(node.options);
     if (options.length) parts.push(make("h3", "Options"), list(options.map(([k, v]) => [k, String(v)])));
-    if (node.layer !== null) parts.push(...layer(facts.layers[node.layer]));
     return parts;
   }
 

@@ -89,9 +89,15 @@ def _by_tensor(facts: Mapping[str, Any]) -> list[Any]:
         lsb.vbar(x="beside", top="lsb", width=0.34, **look)
         differ.vbar(x="beside", top="differ", width=0.34, **look)
     for made in (sqnr, lsb, differ):
-        made.legend.click_policy = "hide"
-        made.legend.orientation = "horizontal"
+        _legend_above(made)
     return [sqnr, lsb, differ]
+
+
+def _legend_above(made: Any) -> None:
+    """Where it hides no element; a click on a name hides the elements."""
+    legend = made.legend[0]
+    legend.update(click_policy="hide", orientation="horizontal", border_line_alpha=0, padding=0, margin=0)
+    made.add_layout(legend, "above")
 
 
 def _by_range(facts: Mapping[str, Any]) -> list[Any]:
@@ -128,7 +134,7 @@ def _by_size(facts: Mapping[str, Any]) -> list[Any]:
     made = _figure("sizes", "Constants of each module", "module, in the order of the file", "bytes", tips)
     kinds = ["weight", "bias", "other"]
     made.vbar_stack(kinds, x="x", width=0.8, color=[SECOND, THIRD, GREY], source=source, legend_label=kinds)
-    made.legend.orientation = "horizontal"
+    _legend_above(made)
     made.yaxis.formatter.use_scientific = False
     return [made]
 

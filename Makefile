@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench support golden clean
+.PHONY: help demo test lint bench support golden browser screenshot clean
 
 help: ## this list
 	@sed -n 's/^\([a-z.]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
@@ -41,6 +41,16 @@ support: $(STAMP) ## measure how each operator is computed, and write docs/suppo
 
 golden: $(STAMP) ## accept the graphs the lowerings write now; read the diff
 	$(BIN)/python -m pytest -q -n $(JOBS) --update-golden tests/test_ops.py
+
+# The tests of the report's page are skipped without one. Installing it is for machines that build and throw away, as CI's.
+browser: ## Debian's chromium, if no browser is there and apt-get may install one
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; \
+	then apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium >/dev/null; fi \
+	|| true; command -v chromium >/dev/null || echo "no browser can be installed: the tests that need one are skipped"
+
+screenshot: $(STAMP) browser ## the picture of the report in docs/
+	$(BIN)/python tools/screenshot.py docs/report.png
 
 clean: ## remove the environment, caches and builds
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info

@@ -65,3 +65,12 @@ def test_custom_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     ran("custom-ops")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.circle", "net.tflite"]
+
+
+@pytest.mark.skipif(not runtimes.available("onert"), reason="onert is not installed")
+def test_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names = ran("report")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert all(side["verified"]["operator_lsb"] <= 1 for side in names["facts"]["targets"])

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .methods import export_many as export_many
     from .pipeline import ExportedModel as ExportedModel
     from .pipeline import export as export
+    from .report import write_report as write_report
 
 from .errors import (
     Bug,
@@ -46,6 +47,7 @@ from .errors import (
 _LAZY = {
     "export": "pipeline", "ExportedModel": "pipeline", "export_many": "methods", "ExportedMethods": "methods", "load": "loading",
     "implant_qparams": "implant", "register": "lower", "Context": "lower", "Order": "lower", "Value": "ir", "Type": "ir", "DType": "ir",
+    "write_report": "report",
 }  # fmt: skip
 
 
@@ -67,5 +69,5 @@ def _version() -> str:
 __all__ = [
     "Bug", "Context", "DType", "ExportedMethods", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "Order",
     "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type", "UnsupportedOps", "UnsupportedUse", "UserError",
-    "Value", "VerifyFailed", "WriteError", "export", "export_many", "implant_qparams", "load", "register",
+    "Value", "VerifyFailed", "WriteError", "export", "export_many", "implant_qparams", "load", "register", "write_report",
 ]  # fmt: skip

@@ -52,16 +52,26 @@ def to_bytes(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] =
 
 def save(graph: Methods, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
     """Write the file at ``path`` and return its size. ``path`` has the old file or the whole new one, whatever happens."""
+    with replacing(path) as sink:
+        write(graph, sink, identifier=identifier, metadata=metadata)
+        return sink.tell()
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path`` when it is whole; after an error ``path`` is as it was.
+
+    Raises:
+        WriteError: a missing folder, a full disk.
+    """
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "x+b") as sink:
-            write(graph, sink, identifier=identifier, metadata=metadata)
+            yield sink
             sink.flush()
             os.fsync(sink.fileno())
-            size = sink.tell()
         os.replace(part, target)
-        return size
     except OSError as error:
         raise WriteError(f"cannot write {target}: {error.strerror or error}", hint=_advice(error)) from error
     finally:

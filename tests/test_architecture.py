@@ -22,7 +22,7 @@ ROWS = [
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
         "implant", "runtimes",
     },
-    {"verify"},
+    {"verify", "nnpackage"},
     {"pipeline"},
     {"support", "methods"},
     {"show", "cli"},

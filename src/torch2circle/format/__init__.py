@@ -1,6 +1,7 @@
 """Circle and TFLite files: ``save``, ``write`` and ``to_bytes`` for a graph, ``read`` for a file."""
 
 from .reader import Contents, read
+from .whole import archive, must_be_free, whole_file, whole_folder
 from .writer import misfit, save, to_bytes, write
 
-__all__ = ["Contents", "misfit", "read", "save", "to_bytes", "write"]
+__all__ = ["Contents", "archive", "misfit", "must_be_free", "read", "save", "to_bytes", "whole_file", "whole_folder", "write"]

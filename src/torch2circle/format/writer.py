@@ -8,15 +8,11 @@ forwards, hence data behind the description is as good as data within it.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import io
 import os
-import secrets
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -27,6 +23,7 @@ from ..errors import Bug, WriteError
 from ..ir import DType, Graph, Node, Value
 from .facts import ENUMS, TABLES, UNIONS
 from .packer import LATER, Packer, Table
+from .whole import whole_file
 
 VERSIONS: Final = {"CIR0": 0, "TFL3": 3}
 """File identifier -> the model version its runtimes expect."""
@@ -52,29 +49,9 @@ def to_bytes(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] =
 
 def save(graph: Methods, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
     """Write the file at ``path`` and return its size. ``path`` has the old file or the whole new one, whatever happens."""
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(part, "x+b") as sink:
-            write(graph, sink, identifier=identifier, metadata=metadata)
-            sink.flush()
-            os.fsync(sink.fileno())
-            size = sink.tell()
-        os.replace(part, target)
-        return size
-    except OSError as error:
-        raise WriteError(f"cannot write {target}: {error.strerror or error}", hint=_advice(error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _advice(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "free some space or write to another disk"
-    if error.errno == errno.ENOENT:
-        return "create the folder first"
-    return "name a file in a folder that exists and can be written to"
+    with whole_file(path) as sink:
+        write(graph, sink, identifier=identifier, metadata=metadata)
+        return sink.tell()
 
 
 def write(

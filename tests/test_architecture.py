@@ -25,7 +25,7 @@ ROWS = [
     {"verify", "nnpackage"},
     {"pipeline"},
     {"support", "methods"},
-    {"show", "cli"},
+    {"show", "cli", "testing"},
     {"__init__", "__main__"},
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}

@@ -17,14 +17,14 @@ SOURCE = Path(torch2circle.__file__).parent
 ROWS = [
     {"errors"},
     {"ir"},
-    {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
+    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "implant", "runtimes",
+        "scales", "implant", "runtimes",
     },
     {"verify", "nnpackage"},
     {"pipeline"},
-    {"support", "methods"},
+    {"support", "methods", "preflight"},
     {"show", "cli", "testing"},
     {"__init__", "__main__"},
 ]  # fmt: skip

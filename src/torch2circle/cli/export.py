@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .dry_run import dry_run
 from .group import SETTINGS, TARGET_NAMES, cli
 from .model import exported_model, loading_options
 from .package import must_be_possible, package_options, print_package, save_package
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--target", type=click.Choice(TARGET_NAMES), help="Runtime to write for; the suffix of OUTPUT tells the default.")
 @loading_options
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Run the file in its runtime, if installed, and compare.")
+@click.option("--dry-run", "dry", is_flag=True, help="Say for each target what would be written, and write nothing.")
 @package_options
 @click.option("--explain", type=click.Path(path_type=Path), metavar="DIR", help="Write every stage as text into DIR.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
@@ -37,18 +39,23 @@ def export(
     output: Path | None,
     target: str | None,
     verify: bool,
+    dry: bool,
     package: Path | None,
     expected: str,
     explain: Path | None,
     as_json: bool,
     debug: bool,
     **loading: Any,
-) -> None:
+) -> int:
     """Export MODEL to OUTPUT (.circle or .tflite).
 
     MODEL is a file from torch.save, torch.jit.save or torch.export.save, or package.module:factory. A factory may also give several
     methods, {"name": (model.method, args)}, for one .tflite file.
     """
+    if dry:
+        if package or explain:
+            raise click.UsageError(f"--dry-run writes nothing: leave out {'--nnpackage' if package else '--explain'}")
+        return dry_run(model, output, target, as_json, **loading)
     if output is None and package is None:
         stem = Path(model.partition(":")[0]).stem
         raise click.UsageError(f"no output file: torch2circle {model} {stem}.circle (for onert) or {stem}.tflite (for LiteRT)")
@@ -86,6 +93,7 @@ def export(
     else:
         _print_summary(summary, why)
     fail_if_wrong(report)
+    return 0
 
 
 def _summary(

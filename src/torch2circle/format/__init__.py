@@ -2,6 +2,8 @@
 
 from .reader import Contents, read
 from .whole import archive, must_be_free, whole_file, whole_folder
-from .writer import misfit, save, to_bytes, write
+from .writer import misfit, save, size_of, to_bytes, write
 
-__all__ = ["Contents", "archive", "misfit", "must_be_free", "read", "save", "to_bytes", "whole_file", "whole_folder", "write"]
+__all__ = [
+    "Contents", "archive", "misfit", "must_be_free", "read", "save", "size_of", "to_bytes", "whole_file", "whole_folder", "write",
+]  # fmt: skip

@@ -65,3 +65,12 @@ def test_custom_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     ran("custom-ops")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.circle", "net.tflite"]
+
+
+@pytest.mark.skipif(not runtimes.available("onert"), reason="onert is not installed")
+def test_nnpackage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    assert ran("nnpackage")["outcome"].size == 8 * 14 * 14
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -358,6 +360,53 @@ def test_long_differences_are_cut(tmp_path: Path) -> None:
     assert len(str(caught.value).splitlines()) < 70
     assert (tmp_path / "kept" / "net.tflite").read_bytes() == other
     assert (tmp_path / "kept" / "net.tflite.txt").exists()
+
+
+# -- what the documents show
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "golden_project"
+
+
+@pytest.mark.skipif(not runtimes.available("litert"), reason="LiteRT is not installed")
+def test_the_page_about_golden_files(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    block = re.search(r"^```python\n(.*?)^```", (DOCS / "golden.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert block is not None
+    (pytester.path / "test_classifier.py").write_text(block[1])
+    torch.save(nn.Linear(16, 4).eval(), pytester.path / "classifier.pt")
+    made = run(pytester, "--update-golden", "-W", "ignore")
+    made.assert_outcomes(passed=1)
+    assert sorted(path.name for path in (pytester.path / "golden").iterdir()) == [
+        "classifier.circle", "classifier.circle.txt", "classifier.tflite", "classifier.tflite.txt",
+    ]  # fmt: skip
+
+
+@pytest.mark.skipif(not all(map(runtimes.available, ("onert", "litert"))), reason="a runtime is not installed")
+def test_the_example_project(tmp_path: Path) -> None:
+    """Its golden files, made on another day by another machine, are what is made here; another model is seen and accepted."""
+    project = tmp_path / "project"
+    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def pytest_in_it(*args: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pytest", *PLUGIN, "-W", "ignore", *args]
+        return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+    first = pytest_in_it()
+    assert first.returncode == 0, first.stdout
+    assert "3 passed" in first.stdout
+    assert "golden files" not in first.stdout  # none is stale
+    model = torch2circle.load(project / "digits.pt")
+    next(model.children()).scale.mul_(2)  # type: ignore[operator,union-attr]
+    torch.save(model, project / "digits.pt")
+    second = pytest_in_it("-k", "onert")
+    assert second.returncode == 1
+    assert "digits.circle is not what is made now" in second.stdout
+    assert "to accept what is made now: pytest tests/test_export.py::test_for_onert --update-golden" in second.stdout
+    third = pytest_in_it("tests/test_export.py::test_for_onert", "--update-golden")
+    assert third.returncode == 0, third.stdout
+    assert pytest_in_it("-k", "onert").returncode == 0
 
 
 STABLE = """

@@ -17,16 +17,16 @@ SOURCE = Path(torch2circle.__file__).parent
 ROWS = [
     {"errors"},
     {"ir"},
-    {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
+    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "implant", "runtimes",
+        "scales", "implant", "runtimes",
     },
-    {"verify"},
+    {"verify", "nnpackage"},
     {"pipeline"},
-    {"support", "methods"},
+    {"support", "methods", "preflight"},
     {"report"},
-    {"show", "cli"},
+    {"show", "cli", "testing"},
     {"__init__", "__main__"},
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}

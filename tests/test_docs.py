@@ -74,3 +74,12 @@ def test_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ran("report")
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert all(side["verified"]["operator_lsb"] <= 1 for side in names["facts"]["targets"])
+
+
+@pytest.mark.skipif(not runtimes.available("onert"), reason="onert is not installed")
+def test_nnpackage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    assert ran("nnpackage")["outcome"].size == 8 * 14 * 14
+    assert [path.name for path in tmp_path.iterdir()] == ["net"]

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 
 class Torch2CircleError(Exception):
-    """Root of all errors: ``message``, the place in the user's code (``where``) and what to do (``hint``)."""
+    """Root of all errors: ``message``, the place in the user's code (``where``) and what to do (``hint``).
+
+    ``also``: what else is wrong with the same model and was found together with it.
+    """
 
     exit_code = 1
+    also: Sequence[Torch2CircleError] = ()
 
     def __init__(self, message: str, *, where: Where | None = None, hint: str | None = None) -> None:
         self.message, self.where, self.hint = message, where, hint
@@ -59,13 +63,18 @@ class RecordError(UserError):
 class UnsupportedOps(UserError):
     """PyTorch operators without a lowering: all of them at once, as ``missing`` = (operator, count, first place, nearest).
 
-    ``nearest`` are operators with a similar name, ``reasons`` says why an operator has no lowering.
+    ``nearest`` are operators with a similar name, ``reasons`` says why an operator has no lowering, ``places`` where all its calls are.
     """
 
     exit_code = 5
 
-    def __init__(self, missing: Sequence[tuple[str, int, Where, Sequence[str]]], reasons: Mapping[str, str] = {}) -> None:
-        self.missing = list(missing)
+    def __init__(
+        self,
+        missing: Sequence[tuple[str, int, Where, Sequence[str]]],
+        reasons: Mapping[str, str] = {},
+        places: Mapping[str, Sequence[Where]] = {},
+    ) -> None:
+        self.missing, self.reasons, self.places = list(missing), dict(reasons), dict(places)
         lines = [f"{len(missing)} operator(s) without a lowering:"]
         for op, count, where, nearest in missing:
             near = f" ({reasons[op]})" if op in reasons else f" (nearest: {', '.join(nearest)})" if nearest else ""
@@ -94,9 +103,16 @@ class QuantizationError(UserError):
 
 
 class TargetError(UserError):
-    """The target runtime cannot execute the graph; another one may."""
+    """The target runtime cannot execute the graph; another one may.
+
+    ``refused``: operators that it cannot run, as (operator, scheme, what was measured, place); empty if it is for something else.
+    """
 
     exit_code = 8
+
+    def __init__(self, message: str, *, hint: str | None = None, refused: Sequence[tuple[str, str, str, Where]] = ()) -> None:
+        self.refused = list(refused)
+        super().__init__(message, hint=hint)
 
 
 class WriteError(UserError):
@@ -121,3 +137,10 @@ class FormatError(UserError):
     """A .circle or .tflite file, or a q-implant bundle, that is damaged, is not one at all, or does not fit the other."""
 
     exit_code = 12
+
+
+def together(errors: Sequence[Torch2CircleError]) -> Torch2CircleError:
+    """The first of them, which knows the others as ``also``."""
+    first, *others = errors
+    first.also = tuple(others)
+    return first

@@ -30,6 +30,7 @@ from .shapes import Sizes, example_size
 from .targets import Target, islands, legalize, must_run, target_for
 
 if TYPE_CHECKING:
+    from .nnpackage import Package
     from .verify import Report
 
 Progress = Callable[[str], None]
@@ -237,6 +238,26 @@ class ExportedModel:
         _must_be_well_formed(bundle.graph)
         bundle.save(folder, metadata_of([bundle.graph], target_for(None, "one")))
         return bundle
+
+    def save_nnpackage(self, path: str | os.PathLike[str], target: str = "onert", *, expected: str = "torch") -> Package:
+        """Write ONE's nnpackage: the model, its MANIFEST, and a test case of the recorded inputs (docs/nnpackage.md).
+
+        Args:
+            path: a folder, new or empty, or an archive that ends in .zip. Its name is that of the package.
+            target: "onert" or "one".
+            expected: the outputs of the test case are what PyTorch computed (``"torch"``), or what onert computes here (``"onert"``).
+
+        Raises:
+            UserError: dimensions of any size, or a name that ONE's scripts cannot read.
+            TargetError: the target cannot run the model, or writes no Circle file.
+            MissingRuntime: h5py is not installed, or onert where ``expected`` asks for it.
+            WriteError: the folder holds files, or ``path`` cannot be written.
+        """
+        from . import nnpackage
+
+        chosen = target_for(None, target)
+        graph = self.for_target(chosen)
+        return nnpackage.save(self, path, chosen, metadata_of([graph], chosen), expected)
 
     def diagnostics(self, target: str | None = None) -> tuple[Finding, ...]:
         """What the user should know: raised scales, doubtful calibration, and for a target its float islands."""

@@ -8,7 +8,7 @@ and what depends on no input is a constant and leaves no call behind.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from typing import Any, NoReturn, cast
@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .errors import RecordError, UserError
+from .errors import RecordError, UserError, together
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, operator_of, storage_of, write_back
 from .plain import deviation, formula_for
@@ -239,14 +239,19 @@ def refuse_unfinished(module: nn.Module) -> None:
     """Refuse a model that still trains or still observes, or has weights of a kind that no file holds.
 
     Raises:
-        RecordError: naming the module.
+        RecordError: naming the module; the others are its ``also``.
     """
+    if errors := list(_unfinished(module)):
+        raise together(errors)
+
+
+def _unfinished(module: nn.Module) -> Iterator[RecordError]:
     training_matters = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RReLU)
     for name, part in module.named_modules():
         if OBSERVING.intersection(base.__name__ for base in type(part).__mro__):
             eager = type(part).__module__.startswith("torch.ao.")
             convert = "torch.ao.quantization.convert(model.eval(), inplace=True)" if eager else "convert_pt2e(model) of torchao"
-            raise RecordError(
+            yield RecordError(
                 f"the model is prepared but not converted, it still holds an observer: {name} ({type(part).__name__})",
                 where=place_of_part(module, name),
                 hint=f"after calibration or training call {convert}",
@@ -255,12 +260,12 @@ def refuse_unfinished(module: nn.Module) -> None:
         matters = part is module or (isinstance(part, training_matters) and not type(part).__module__.startswith("torch.ao."))
         if part.training and matters and not isinstance(part, fx.GraphModule):
             message = f"the model is in train mode: {name or '<top>'} ({type(part).__name__})"
-            raise RecordError(message, where=Where(module=name), hint="call model.eval() first")
+            yield RecordError(message, where=Where(module=name), hint="call model.eval() first")
     for name, weight in module.named_parameters():
         kind = type(weight)
         if kind.__module__.startswith("torchao.") and kind.__name__ not in READABLE:
             message = f"weights of a kind that no file holds: {name} ({kind.__name__})"
-            raise RecordError(message, where=Where(module=name.rpartition(".")[0]), hint=QUANTIZE_WITH)
+            yield RecordError(message, where=Where(module=name.rpartition(".")[0]), hint=QUANTIZE_WITH)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -257,11 +257,18 @@ def _step_of(exported: ExportedModel, value: Value) -> float | None:
 
 
 def _compare_outputs(exported: ExportedModel, graph: Graph, got: Sequence[Array]) -> list[Comparison]:
-    compared = []
-    for value, array, out in zip(graph.outputs, got, exported.recording.outputs, strict=True):
-        want = expected(exported, value) if value.origin is not None else _plain(exported.recording, out, array.shape)
-        compared.append(compare(value, array, want, _step_of(exported, value)))
-    return compared
+    wanted = outputs_of(exported, graph, [array.shape for array in got])
+    return [compare(out, array, want, _step_of(exported, out)) for out, array, want in zip(graph.outputs, got, wanted, strict=True)]
+
+
+def outputs_of(exported: ExportedModel, graph: Graph, shapes: Sequence[tuple[int, ...]] | None = None) -> list[Array]:
+    """What the file of ``graph``, a target's, must give for the recorded inputs; ``shapes`` are the outputs', if not the graph's."""
+    sizes = shapes or [value.type.shape for value in graph.outputs]
+    outs = exported.recording.outputs
+    return [
+        expected(exported, value) if value.origin is not None else _plain(exported.recording, out, shape)
+        for value, out, shape in zip(graph.outputs, outs, sizes, strict=True)
+    ]
 
 
 def _plain(recording: Recording, out: Any, shape: tuple[int, ...]) -> Array:

@@ -26,7 +26,7 @@ def qparams(model: str, folder: Path, as_json: bool, debug: bool, **loading: Any
     Inputs and outputs are quantized there, so --io-dtype has no effect on them.
     """
     with stages() as stage:
-        from ..implant import must_be_free
+        from ..format import must_be_free
         from ..pipeline import ExportedModel
 
         must_be_free(folder)

@@ -1,6 +1,9 @@
 """Circle and TFLite files: ``save``, ``write`` and ``to_bytes`` for a graph, ``read`` for a file."""
 
 from .reader import Contents, read
-from .writer import misfit, replacing, save, to_bytes, write
+from .whole import archive, must_be_free, whole_file, whole_folder
+from .writer import misfit, save, size_of, to_bytes, write
 
-__all__ = ["Contents", "misfit", "read", "replacing", "save", "to_bytes", "write"]
+__all__ = [
+    "Contents", "archive", "misfit", "must_be_free", "read", "save", "size_of", "to_bytes", "whole_file", "whole_folder", "write",
+]  # fmt: skip

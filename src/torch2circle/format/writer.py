@@ -8,15 +8,13 @@ forwards, hence data behind the description is as good as data within it.
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import hashlib
 import io
 import os
-import secrets
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
-from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -27,6 +25,7 @@ from ..errors import Bug, WriteError
 from ..ir import DType, Graph, Node, Value
 from .facts import ENUMS, TABLES, UNIONS
 from .packer import LATER, Packer, Table
+from .whole import whole_file
 
 VERSIONS: Final = {"CIR0": 0, "TFL3": 3}
 """File identifier -> the model version its runtimes expect."""
@@ -52,39 +51,9 @@ def to_bytes(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] =
 
 def save(graph: Methods, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
     """Write the file at ``path`` and return its size. ``path`` has the old file or the whole new one, whatever happens."""
-    with replacing(path) as sink:
+    with whole_file(path) as sink:
         write(graph, sink, identifier=identifier, metadata=metadata)
         return sink.tell()
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` when it is whole; after an error ``path`` is as it was.
-
-    Raises:
-        WriteError: a missing folder, a full disk.
-    """
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(part, "x+b") as sink:
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(part, target)
-    except OSError as error:
-        raise WriteError(f"cannot write {target}: {error.strerror or error}", hint=_advice(error)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _advice(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
-        return "free some space or write to another disk"
-    if error.errno == errno.ENOENT:
-        return "create the folder first"
-    return "name a file in a folder that exists and can be written to"
 
 
 def write(
@@ -94,6 +63,31 @@ def write(
 
     The bytes depend on the arguments alone.
     """
+    head, holes, blobs = _parts(graph, identifier, metadata, description)
+    positions = list(map(_Behind(sink, len(head)).put, blobs))
+    for hole, position in zip(holes, positions, strict=True):
+        struct.pack_into("<I", head, hole, position - hole)
+    sink.seek(0)
+    sink.write(head)
+    sink.seek(0, os.SEEK_END)
+
+
+def size_of(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
+    """The size of the file in bytes. It is not written, and no more than one constant is in memory.
+
+    Raises:
+        WriteError: it would be over 2 GiB.
+    """
+    head, _, blobs = _parts(graph, identifier, metadata, "torch2circle")
+    behind = _Measured(len(head))
+    deque(map(behind.put, blobs), 0)
+    return behind.end
+
+
+def _parts(
+    graph: Methods, identifier: str, metadata: Mapping[str, bytes], description: str
+) -> tuple[bytearray, list[int], Iterator[memoryview | bytes]]:
+    """The description, where the references to the data are in it, and the data."""
     graphs = {DEFAULT: graph} if isinstance(graph, Graph) else graph
     owned = [[value for value in graph.values() if value.data is not None] for graph in graphs.values()]
     constants = [*chain(*owned)]
@@ -101,15 +95,9 @@ def write(
     head = bytearray(packer.finish(_model(graphs, constants, identifier, metadata, description), identifier))
     for own in owned:  # what several have in common is written once
         _check_size(len(head), own, metadata)
-    behind = _Behind(sink, len(head))
     # map() holds no constant while it makes the next one, which a loop's variable would
     blobs: Iterator[Any] = chain(map(_elements, constants), metadata.values())
-    positions = list(map(behind.put, blobs))
-    for hole, position in zip(packer.holes, positions, strict=True):
-        struct.pack_into("<I", head, hole, position - hole)
-    sink.seek(0)
-    sink.write(head)
-    sink.seek(0, os.SEEK_END)
+    return head, packer.holes, blobs
 
 
 # The model as nested tables.
@@ -252,6 +240,28 @@ def _elements(value: Value) -> memoryview:
     return np.ascontiguousarray(array, wanted.newbyteorder("<")).reshape(-1).view(np.uint8).data
 
 
+def _placed(end: int, size: int) -> tuple[int, int]:
+    """Where a byte vector begins that follows ``end`` with its elements aligned, and where it ends."""
+    position = end + -(end + 4) % ALIGNMENT
+    if position + 4 + size > SIZE_LIMIT:
+        raise WriteError("the file would be over 2 GiB, the most that the format holds", hint="write fewer methods to a file")
+    return position, position + 4 + size
+
+
+class _Measured:
+    """As ``_Behind`` puts them, without a file: equal vectors are told by length and SHA-256."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.seen: set[tuple[int, bytes]] = set()
+
+    def put(self, data: memoryview | bytes) -> None:
+        key = len(data), hashlib.sha256(data).digest()
+        if key not in self.seen:
+            self.seen.add(key)
+            _, self.end = _placed(self.end, len(data))
+
+
 class _Behind:
     """Aligned byte vectors behind the description, equal ones once."""
 
@@ -265,14 +275,11 @@ class _Behind:
         for position in alike:
             if self.holds(position, data):
                 return position
-        padding = -(self.end + 4) % ALIGNMENT
-        position = self.end + padding
+        position, end = _placed(self.end, len(data))
         self.sink.seek(self.end)
-        self.sink.write(bytes(padding) + struct.pack("<I", len(data)))
+        self.sink.write(bytes(position - self.end) + struct.pack("<I", len(data)))
         self.sink.write(data)
-        self.end = position + 4 + len(data)
-        if self.end > SIZE_LIMIT:
-            raise WriteError("the file would be over 2 GiB, the most that the format holds", hint="write fewer methods to a file")
+        self.end = end
         alike.append(position)
         return position
 

@@ -3,8 +3,8 @@
 ``separate`` takes a graph apart, ``Bundle.save`` writes the parts, ``implant_qparams`` puts such parts together, whoever made them.
 """
 
-from .bundle import Bundle, Entry, must_be_free, read_bundle
+from .bundle import Bundle, Entry, read_bundle
 from .graft import Implanted, implant_qparams
 from .separate import separate
 
-__all__ = ["Bundle", "Entry", "Implanted", "implant_qparams", "must_be_free", "read_bundle", "separate"]
+__all__ = ["Bundle", "Entry", "Implanted", "implant_qparams", "read_bundle", "separate"]

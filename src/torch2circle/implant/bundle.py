@@ -9,8 +9,6 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FormatError, QuantizationError, WriteError
-from ..format import write
+from ..errors import FormatError, QuantizationError
+from ..format import whole_folder, write
 from ..ir import Array, Constant, DType, Finding, Graph, Quant, Type
 
 DTYPES = ("uint8", "int8", "int16", "int32", "int64")
@@ -97,23 +95,12 @@ class Bundle:
         mistakes = [(name, text) for name, entry in self.entries.items() for text in entry.mistakes()]
         if mistakes:
             raise QuantizationError(listed("no tool would read the bundle", mistakes))
-        must_be_free(folder)
-        target = Path(folder).resolve()
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-        try:
-            part.mkdir()
+        with whole_folder(folder) as part:
             with open(part / "model.circle", "x+b") as sink:
                 write(self.graph, sink, identifier="CIR0", metadata=metadata)
                 size = sink.tell()
             (part / "qparam.json").write_text(self._write_arrays(part), encoding="utf-8")
-            if target.exists():
-                target.rmdir()  # Windows renames onto nothing that exists
-            part.rename(target)
-            return size
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        return size
 
     def _write_arrays(self, folder: Path) -> str:
         """The numbered files; the text of ``qparam.json``."""
@@ -128,21 +115,6 @@ class Bundle:
                 root[name][key] = f"{count}.npy"
                 count += 1
         return json.dumps(root, indent=2, ensure_ascii=False) + "\n"
-
-
-def must_be_free(folder: str | os.PathLike[str]) -> None:
-    """Refuse a ``folder`` that holds anything: nothing is overwritten."""
-    try:
-        taken = os.path.lexists(folder) and any(Path(folder).iterdir())
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    if taken:
-        raise WriteError(f"cannot write {folder}: the folder is not empty", hint="name a new folder, or empty this one")
-
-
-def _cannot_write(folder: str | os.PathLike[str], error: OSError) -> WriteError:
-    hint = "name a new folder in one that exists and can be written to"
-    return WriteError(f"cannot write {folder}: {error.strerror or error}", hint=hint)
 
 
 def listed(what: str, mistakes: Iterable[tuple[str, str]]) -> str:

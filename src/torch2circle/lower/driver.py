@@ -6,6 +6,7 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ..errors import Bug, Torch2CircleError, UnsupportedOps, UnsupportedUse, UserError
+from ..errors import Bug, Torch2CircleError, UnsupportedOps, UnsupportedUse, UserError, together
 from ..format import misfit
 from ..ir import Array, DType, Finding, Graph, Node, Origin, Quant, Type, Value, Where
 from ..optimize.fuse import ACTIVATIONS
@@ -55,10 +56,9 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
 
     Raises:
         UnsupportedOps: naming every operator without a lowering.
-        UnsupportedUse, QuantizationError: from the first call that cannot be expressed.
+        UnsupportedUse, QuantizationError: from the first call that cannot be expressed; those of the others are its ``also``.
     """
     calls = recording.needed()
-    _refuse_missing(recording, [call for call in calls if call.op not in options.custom_ops])
     builder = Builder(recording, options)
     inputs = []
     for number, name in zip(recording.inputs, recording.input_names, strict=True):
@@ -67,13 +67,8 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         value = Value(type_.permute(order), builder.name(name), origin=Origin(number, order))
         builder.env[number] = Placed(value, order)
         inputs.append(value)
-    for call in calls:
-        if _is_empty(builder, call):
-            builder.env[call.outs[0]] = builder.place(recording.tensors[call.outs[0]], call.where)
-        elif call.op in options.custom_ops:
-            write_as_custom(builder, call, options.custom_ops[call.op])
-        else:
-            _lower_call(builder, call, LOWERINGS[call.op])
+    if errors := _lower_calls(builder, calls):
+        raise together(errors)
     _behind_activations(builder)
     _refuse_run_time_scales(builder, recording.outputs, Where())
     outputs = []
@@ -83,6 +78,46 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
     graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
     return Lowered(graph, builder.findings, builder.corrected, builder.steps)
+
+
+def _lower_calls(builder: Builder, calls: Sequence[Call]) -> list[UserError]:
+    """Lower the calls in their order, and go on behind one that cannot be: what is wrong with each."""
+    missing = _missing(builder.recording, [call for call in calls if call.op not in builder.options.custom_ops])
+    errors: list[UserError] = [] if missing is None else [missing]
+    for call in calls:
+        if call.op not in LOWERINGS and call.op not in builder.options.custom_ops and not _is_empty(builder, call):
+            _stand_in(builder, call)
+        elif (error := _failure(builder, call)) is not None:
+            if isinstance(error, UserError):
+                errors.append(error)
+            elif not errors:  # else it may be for what stands in for an earlier result
+                raise error
+            _stand_in(builder, call)
+    return errors
+
+
+def _failure(builder: Builder, call: Call) -> Exception | None:
+    """Lower a call; what is raised instead."""
+    custom = builder.options.custom_ops
+    try:
+        if _is_empty(builder, call):
+            builder.env[call.outs[0]] = builder.place(builder.recording.tensors[call.outs[0]], call.where)
+        elif call.op in custom:
+            write_as_custom(builder, call, custom[call.op])
+        else:
+            _lower_call(builder, call, LOWERINGS[call.op])
+    except Exception as error:
+        return error
+    return None
+
+
+def _stand_in(builder: Builder, call: Call) -> None:
+    """Values of the right types for the results of a call that was not lowered, so that the calls behind it are judged, too."""
+    for number in call.outs:
+        tensor = builder.recording.tensors[number]
+        with suppress(UserError):  # a type that no file has; what reads it is not judged
+            value = Value(type_of(tensor), f"{call.op}.{number}", origin=Origin(number, plain(tensor.dim())))
+            builder.env[number] = Placed(value, plain(tensor.dim()))
 
 
 def _type_of_leaf(tensor: Tensor, name: str) -> Type:
@@ -119,13 +154,17 @@ def _is_complex(recording: Recording, call: Call) -> bool:
     return any((recording.tensors[t.index] if isinstance(t, Ref) else t).is_complex() for t in (*read, *map(Ref, call.outs)))
 
 
-def _refuse_missing(recording: Recording, calls: Sequence[Call]) -> None:
-    missing = Counter(call.op for call in calls if call.op not in LOWERINGS)
-    if missing:
-        first = {call.op: call.where for call in reversed(calls)}
-        reasons = {op: why for op in missing if (why := reason(op))}
-        reasons |= {call.op: COMPLEX for call in calls if call.op in missing and _is_complex(recording, call)}
-        raise UnsupportedOps([(op, count, replace(first[op], op=""), nearest(op)) for op, count in missing.items()], reasons)
+def _missing(recording: Recording, calls: Sequence[Call]) -> UnsupportedOps | None:
+    """The operators without a lowering."""
+    places: dict[str, list[Where]] = {}
+    for call in calls:
+        if call.op not in LOWERINGS:
+            places.setdefault(call.op, []).append(replace(call.where, op=""))
+    if not places:
+        return None
+    reasons = {op: why for op in places if (why := reason(op))}
+    reasons |= {call.op: COMPLEX for call in calls if call.op in places and _is_complex(recording, call)}
+    return UnsupportedOps([(op, len(found), found[0], nearest(op)) for op, found in places.items()], reasons, places)
 
 
 def _lower_call(builder: Builder, rounded: Call, lowering: Lowering) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingRuntime, TargetError, UserError
-from ..format import replacing
+from ..format import whole_file
 from ..pipeline import ExportedModel
 from ..targets import target_for
 from .facts import facts, finite
@@ -77,7 +77,7 @@ def write_report(exported: ExportedModel, path: str | os.PathLike[str], **option
         raise MissingRuntime("the page needs a package that is not installed: bokeh", hint='pip install "torch2circle[report]"')
     from .page import page
 
-    with replacing(path) as sink:  # first of all: a folder that is not there should not cost the time of a verification
+    with whole_file(path) as sink:  # first of all: a folder that is not there should not cost the time of a verification
         found = report_facts(exported, **options)
         sink.write(page(found).encode())
     return found

@@ -88,6 +88,12 @@ def measured(runtime: str, kind: str = "ops") -> Mapping[str, Mapping[str, str]]
     return {op: dict(schemes) for op, schemes in table.items()}
 
 
+@cache
+def measured_version(runtime: str) -> str:
+    """Of the runtime that the table was measured with."""
+    return str(json.loads(files(__package__).joinpath("capabilities.json").read_text("utf-8"))[runtime]["version"])
+
+
 def legalize(graph: Graph, target: Target, fired: Counter[str] | None = None) -> Graph:
     """The graph in the target's convention, every operator one that the runtime executes rightly.
 
@@ -118,6 +124,7 @@ def must_run(graph: Graph, target: Target) -> None:
         raise TargetError(
             "\n".join([f"target {target.name} cannot run {len(refused)} operator(s){sizes}:", *lines, *more]),
             hint=f"--target {others} may run them",
+            refused=[(node.op, scheme(node), target.verdict(node), node.where) for node in refused],
         )
 
 

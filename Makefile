@@ -8,10 +8,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench support golden clean
+.PHONY: help demo test lint bench support golden figures docs docs-serve clean
 
 help: ## this list
-	@sed -n 's/^\([a-z.]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
 
 .venv: $(STAMP) ## the environment, with the versions of constraints.txt
 
@@ -42,6 +42,15 @@ support: $(STAMP) ## measure how each operator is computed, and write docs/suppo
 golden: $(STAMP) ## accept the graphs the lowerings write now; read the diff
 	$(BIN)/python -m pytest -q -n $(JOBS) --update-golden tests/test_ops.py
 
+figures: $(STAMP) ## draw docs/figures
+	$(BIN)/python tools/figures.py
+
+docs: $(STAMP) ## the documentation, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(STAMP) ## the documentation while you write it, on http://127.0.0.1:8000
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 clean: ## remove the environment, caches and builds
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site src/*.egg-info
 	find src tests tools examples -name __pycache__ -type d -exec rm -rf {} +

@@ -4,6 +4,7 @@
 - ``console`` has commands behind ``$`` and what they print; ``...`` stands for what varies: a part of a line, or, alone, any lines.
 - ``sh`` has commands, each of which must end with exit code 0.
 - ``text`` below ``<!-- prints -->`` is what the Python in front of it prints.
+- Below ``<!-- numbers vary -->`` (or ``<!-- prints, numbers vary -->``) each number that is shown stands for any: those of another machine.
 - ``<!-- not run: why -->`` stands in front of a block that is not run, ``<!-- setup ... -->`` holds Python that the reader does not see.
 - Other languages (``text``, ``json``, ``yaml``, ``toml``, ``cpp``) are only shown.
 """
@@ -32,7 +33,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 SHOWN = {"text", "json", "yaml", "toml", "cpp"}
 RUN = {"python", "console", "sh"}
-_COMMENT = re.compile(r"\s*<!--\s*(prints|setup|not run)\b:?(.*?)-->\s*", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?|inf)(?![\w])")
+_COMMENT = re.compile(r"\s*<!--\s*(prints, numbers vary|numbers vary|prints|setup|not run)\b:?(.*?)-->\s*", re.DOTALL)
 
 
 class PageError(AssertionError):
@@ -79,7 +81,7 @@ def faults(text: str) -> list[str]:
         if block.mark == "not run":
             if not block.reason:
                 found.append(f"{block.line}: not run, but no reason is given")
-        elif block.mark == "prints" and block.language != "text":
+        elif block.mark.startswith("prints") and block.language != "text":
             found.append(f"{block.line}: what is printed is a block of text, not of {block.language or 'no language'}")
         elif block.language not in RUN | SHOWN:
             found.append(f"{block.line}: a block is of {', '.join(sorted(RUN | SHOWN))}, not of {block.language or 'no language'}")
@@ -88,9 +90,14 @@ def faults(text: str) -> list[str]:
     return found
 
 
-def same(shown: str, printed: str) -> bool:
-    """Whether a text is what was printed, where ``...`` stands for a part of a line, and alone in its line for any lines."""
+def same(shown: str, printed: str, numbers: bool = False) -> bool:
+    """Whether a text is what was printed, where ``...`` stands for a part of a line, and alone in its line for any lines.
+
+    With ``numbers``, those that are shown stand for any, in columns of any width.
+    """
     pattern = ""
+    if numbers:
+        shown, printed = (re.sub(r" +|-{2,}", " ", _NUMBER.sub("0", text)) for text in (shown, printed))
     for line in shown.strip("\n").split("\n"):
         if line.strip() == "...":
             pattern += r"(?:[^\n]*\n)*?"
@@ -108,6 +115,8 @@ class Page:
         self.module = types.ModuleType(self.name)
         self.module.__file__ = f"{self.name}.py"
         self.printed, self.said, self.code = "", "", 0
+        self.unlike: list[str] = []
+        self.numbers = False
 
     def run(self) -> dict[str, Any]:
         """Run every block.
@@ -116,7 +125,7 @@ class Page:
             The names that the Python leaves behind.
 
         Raises:
-            PageError: a block fails, or prints something else than the page shows.
+            PageError: a block fails, which ends the page, or some print something else than the page shows.
         """
         before = set(sys.modules)
         sys.modules[self.name] = self.module  # classes that are pickled or scripted are looked up there
@@ -126,6 +135,8 @@ class Page:
                 if block.mark != "not run":
                     self._run(block)
             self._must_have_worked(self.text.count("\n"))
+            if self.unlike:
+                raise PageError("\n".join(self.unlike))
         finally:
             sys.path.remove(str(Path.cwd()))
             for name in set(sys.modules) - before:
@@ -134,7 +145,8 @@ class Page:
         return vars(self.module)
 
     def _run(self, block: Block) -> None:
-        if block.mark == "prints":
+        self.numbers = block.mark.endswith("numbers vary")
+        if block.mark.startswith("prints"):
             self._must_be(block.text, self.printed, block.line)
         elif block.title:
             Path(block.title).write_text(block.text, encoding="utf-8")
@@ -187,8 +199,8 @@ class Page:
             raise PageError(f"{self.path}:{line}: exit code {self.code}, which no `$ echo $?` shows:\n{self.said}")
 
     def _must_be(self, shown: str, printed: str, line: int) -> None:
-        if not same(shown, printed):
-            raise PageError(f"{self.path}:{line}: the page shows\n{shown}\nand this was printed:\n{printed}")
+        if not same(shown, printed, self.numbers):
+            self.unlike.append(f"{self.path}:{line}: the page shows\n{shown}\nand this was printed:\n{printed}")
 
 
 def commands(block: Block) -> Iterator[tuple[int, str, str]]:

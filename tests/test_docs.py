@@ -108,5 +108,8 @@ def test_dots_stand_for_what_varies() -> None:
     assert same("a\n...\nd", "a\nd")
     assert not same("a ... c", "a b\nc")
     assert not same("a", "a\nb")
+    assert same("a 1,234 bytes, 0.5 s", "a   7 bytes, inf s", numbers=True)
+    assert not same("a 1 b2", "a 1 b3", numbers=True)
+    assert not same("1 bytes", "2 bytes")
     with pytest.raises(PageError, match="begins with a command"):
         list(commands(Block("console", "", "a\n$ b\n", 1)))

@@ -96,8 +96,9 @@ def test_a_page_that_does_something_else_fails(text: str, says: str, tmp_path: P
 
 def test_a_page_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (
-        '<!-- setup\nx = 1\n-->\n```python title="net.py"\nprint("made")\n```\n\n```python\ny = x + 1\nprint(y)\n```\n\n<!-- prints -->\n```text\n2\n'
-        "```\n\n```console\n$ python net.py\nma...\n$ torch2circle inspect absent.tflite\nerror: ...\n...\n$ echo $?\n12\n```\n"
+        '<!-- setup\nx = 1\n-->\n```python title="net.py"\nprint("made")\n```\n\n```python\ny = x + 1\nprint(y)\n```\n'
+        "\n<!-- prints -->\n```text\n2\n```\n\n```console\n$ python net.py\nma...\n"
+        "$ torch2circle inspect absent.tflite\nerror: ...\n...\n$ echo $?\n12\n```\n"
     )
     assert page(tmp_path, text, monkeypatch).run()["y"] == 2
 

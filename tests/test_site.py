@@ -87,7 +87,8 @@ def test_links_inside_of_the_site_resolve(site: Path, built: dict[Path, Html]) -
 
 def test_every_page_is_a_page_of_the_site(site: Path, built: dict[Path, Html]) -> None:
     """And every one is in the navigation: a build in strict mode fails otherwise."""
-    assert {path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*.md")} <= {path.relative_to(site).with_suffix("") for path in built}
+    pages = {path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*.md")}
+    assert pages <= {path.relative_to(site).with_suffix("") for path in built}
 
 
 def test_a_page_that_is_not_in_the_navigation_fails_the_build(tmp_path: Path) -> None:

@@ -168,8 +168,10 @@ def codes() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("code", sorted(set(codes())))
-def test_every_diagnostic_has_an_entry(code: str) -> None:
-    assert re.search(rf"^### {code}$", catalogue(), re.MULTILINE)
+def test_every_diagnostic_has_an_entry_with_an_example(code: str) -> None:
+    """Whose Python prints it, which ``test_docs`` holds it to."""
+    (entry,) = re.findall(rf"^### {code}\n(.*?)(?=^##|\Z)", catalogue(), re.MULTILINE | re.DOTALL)
+    assert re.search(rf"<!-- prints -->\n```text\n[^`]*\[{code}\]", entry)
 
 
 def test_the_catalogue_has_no_diagnostic_that_nothing_makes() -> None:

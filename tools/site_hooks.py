@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,19 +20,25 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def reference() -> Iterator[str]:
     """Each command in Markdown: what it does, how it is called, its options; ``export``, which is the default, comes first."""
-    group = click.Context(cli, info_name="torch2circle")
-    for name in sorted(cli.commands, key=lambda name: (name != "export", name)):
-        command = cli.commands[name]
-        context = click.Context(command, info_name=name, parent=group)
-        yield f"## torch2circle {name}\n"
+    yield from _commands(cli, click.Context(cli, info_name="torch2circle"), "torch2circle")
+
+
+def _commands(group: click.Group, above: click.Context, words: str) -> Iterator[str]:
+    for name in sorted(group.commands, key=lambda name: (name != "export", name)):
+        command = group.commands[name]
+        context = click.Context(command, info_name=name, parent=above)
+        yield f"## {words} {name}\n"
         yield from map(_paragraph, (command.help or "").split("\n\n"))
+        if isinstance(command, click.Group):
+            yield from _commands(command, context, f"{words} {name}")
+            continue
         usage = " ".join(command.collect_usage_pieces(context)).replace("[OPTIONS] ", "")
-        yield f"```text\ntorch2circle {name} {usage} [OPTIONS]\n```\n"
+        yield f"```text\n{words} {name} {usage} [OPTIONS]\n```\n"
         yield "| option | |\n|---|---|"
         for parameter in command.get_params(context):
             if (record := parameter.get_help_record(context)) and record[1]:
-                option, text = (part.replace("|", "\\|") for part in record)
-                yield f"| `{option}` | {_escaped(text)} |"
+                option, text = record
+                yield f"| <code>{html.escape(option).replace('|', '&#124;')}</code> | {_escaped(text).replace('|', '&#124;')} |"
         yield ""
 
 

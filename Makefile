@@ -8,10 +8,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench support golden browser screenshot clean
+.PHONY: help demo test lint bench support golden figures docs docs-serve browser screenshot clean
 
 help: ## this list
-	@sed -n 's/^\([a-z.]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
 
 .venv: $(STAMP) ## the environment, with the versions of constraints.txt
 
@@ -52,6 +52,15 @@ browser: ## Debian's chromium, if no browser is there and apt-get may install on
 screenshot: $(STAMP) browser ## the picture of the report in docs/
 	$(BIN)/python tools/screenshot.py docs/report.png
 
+figures: $(STAMP) ## draw docs/figures
+	$(BIN)/python tools/figures.py
+
+docs: $(STAMP) ## the documentation, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(STAMP) ## the documentation while you write it, on http://127.0.0.1:8000
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
 clean: ## remove the environment, caches and builds
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist src/*.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site src/*.egg-info
 	find src tests tools examples -name __pycache__ -type d -exec rm -rf {} +

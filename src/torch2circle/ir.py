@@ -34,14 +34,17 @@ class DType(Enum):
 
     @property
     def numpy(self) -> np.dtype[Any]:
+        """The type of its arrays."""
         return np.dtype("int8" if self is DType.INT4 else self.value)
 
     @property
     def is_float(self) -> bool:
+        """Whether it is FLOAT32 or FLOAT16."""
         return self in (DType.FLOAT32, DType.FLOAT16)
 
     @staticmethod
     def of(array: Array) -> DType:
+        """That of an array; ``ValueError`` if no file has such."""
         return DType(array.dtype.name)
 
 
@@ -94,10 +97,12 @@ class Type:
 
     @property
     def rank(self) -> int:
+        """Number of dimensions."""
         return len(self.shape)
 
     @property
     def size(self) -> int:
+        """Number of elements."""
         return prod(self.shape)
 
     @property

@@ -254,14 +254,15 @@ def version(node: Node) -> int:
 
 def check(graph: Graph) -> list[Finding]:
     """What is wrong with the nodes of ``graph`` by the rules above; an empty list if nothing is."""
-    return [finding for node in graph.nodes() for finding in _check_node(node)] + [
+    return [finding for node in graph.nodes() for finding in check_node(node)] + [
         Finding("error", "variable", value.name, f"a variable that {count} operands are, each of which an operator may write")
         for value, count in graph.uses().items()
         if value.variable and count > 1
     ]
 
 
-def _check_node(node: Node) -> list[Finding]:
+def check_node(node: Node) -> list[Finding]:
+    """What is wrong with one operator, whatever the graph around it."""
     path = f"{node.where.module or '<top>'}/{node.out.name}"
     if node.op not in OPS:
         return [Finding("error", "unknown-op", path, f"not in the operator table: {node.op}")]

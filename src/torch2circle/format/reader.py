@@ -55,15 +55,24 @@ def read(source: str | os.PathLike[str] | bytes) -> Contents:
     A node's attributes are the options that differ from the schema's defaults. A custom operator is a node ``CUSTOM`` with
     the attributes ``custom_code`` and ``custom_options``. Names of inputs and outputs are the signature's, or the tensors'.
     """
+    return _contents(opened(source))
+
+
+def opened(source: str | os.PathLike[str] | bytes) -> File:
+    """The bytes of a file, mapped, or those given.
+
+    Raises:
+        FormatError: it cannot be opened.
+    """
     if isinstance(source, bytes):
-        return _contents(File(memoryview(source), f"{len(source)} bytes"))
+        return File(memoryview(source), f"{len(source)} bytes")
     try:
         with open(source, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
     except OSError as error:
         raise FormatError(f"cannot read {source}: {error.strerror or error}") from error
-    return _contents(File(view, str(source)))
+    return File(view, str(source))
 
 
 def _contents(file: File) -> Contents:

@@ -20,12 +20,12 @@ ROWS = [
     {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "implant", "runtimes",
+        "implant", "runtimes", "checks", "diff", "convert",
     },
     {"verify"},
     {"pipeline"},
     {"support", "methods"},
-    {"show", "cli"},
+    {"overview", "dot", "show", "cli"},
     {"__init__", "__main__"},
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}

@@ -218,6 +218,17 @@ def scheme(node: Node) -> str:
     return (x if x == out else f"{x}->{out}") + "".join(mark for mark, holds in marks.items() if holds)
 
 
+def has_scheme(node: Node) -> bool:
+    """Whether ``scheme`` can tell: the operator is in the table, with the operands that it looks at. Files of others may lack them."""
+    if node.op not in OPS or node.op == "CUSTOM":
+        return node.op == "CUSTOM"
+    spec = OPS[node.op]
+    asked = {spec.data, *(() if spec.index is None else (spec.index,))}
+    if spec.weighted or spec.options == "ReducerOptions" or node.op in ("REVERSE_V2", "ATAN2"):
+        asked.add(1)
+    return bool(node.outputs) and all(i < len(node.inputs) and node.inputs[i] is not None for i in asked)
+
+
 def _weighted_scheme(node: Node, data: Value, weight: Value) -> str:
     x, w = SHORT[data.type.dtype], SHORT[weight.type.dtype]
     wide = "pc" if weight.type.quant and weight.type.quant.axis is not None else "pt"

@@ -9,9 +9,9 @@ import numpy as np
 from ..format.survey import Operator, Subgraph, Survey
 from ..implant.fit import BIAS_SCALE, BIASES, CHANNELS, WIDTHS
 from ..ir import DType, Finding, Node, Type, Value
-from ..spec import OPS
+from ..spec import OPS, has_scheme
 from .places import nodes, place
-from .quantization import Said, answerable
+from .quantization import Said
 
 FAMILIES = (DType.UINT8, DType.INT16)
 # (scale, zero point) of a result; the verifier compares for equality.
@@ -32,7 +32,7 @@ SMALLEST = {DType.UINT8: 1e-5, DType.INT16: 1e-8}
 def contract(whole: Survey) -> Iterator[Finding]:
     """Where a file is not as circle-quantizer writes files."""
     for subgraph, operator, node in nodes(whole):
-        if not answerable(node):
+        if not has_scheme(node):
             continue
         at = place(whole, subgraph, operator)
         for severity, rule, message in _node(subgraph, operator, node):

@@ -9,7 +9,7 @@ import numpy as np
 from ..format.survey import Survey, Tensor
 from ..implant.fit import BIAS_SCALE, BIASES, CHANNELS, WIDTHS
 from ..ir import DType, Finding, Node, Type
-from ..spec import OPS, scheme
+from ..spec import OPS, has_scheme, scheme
 from ..targets import TARGETS, Target
 from ..targets.base import RIGHT
 from .places import nodes, place
@@ -72,7 +72,7 @@ def _tensor(tensor: Tensor) -> Said:
 
 def _granted(node: Node, runtime: Target) -> Said:
     """Where the runtime of the file's format was not measured to do without what kernels take for granted."""
-    if not answerable(node) or runtime.verdict(node) in RIGHT:
+    if not has_scheme(node) or runtime.verdict(node) in RIGHT:
         return
     marks = scheme(node)
     for mark, (code, message) in _GRANTED.items():
@@ -82,7 +82,7 @@ def _granted(node: Node, runtime: Target) -> Said:
 
 def _weighted(node: Node) -> Said:
     channels = CHANNELS.get(node.op)
-    if channels is None or not answerable(node) or len(node.inputs) <= channels.bias:
+    if channels is None or not has_scheme(node) or len(node.inputs) <= channels.bias:
         return
     x, weight, bias = node.inputs[OPS[node.op].data], node.inputs[1], node.inputs[channels.bias]
     assert x is not None
@@ -116,13 +116,3 @@ def _bias(node: Node, x: Type, weight: Type, bias: Type) -> Said:
         channel = int(np.argmax(off))
         message = f"the scale of its bias is not input * weight, {product[channel]:.7g}: {bias.quant.scale[channel]:.7g}"
         yield "error" if refused else "warning", "bias-scale", message + (", which TFLite refuses" if refused else "")
-
-
-def answerable(node: Node) -> bool:
-    """Whether ``scheme`` can be asked: the operator is in the table, with the operands that tell its kernel."""
-    if node.op not in OPS or node.op == "CUSTOM":
-        return False
-    spec = OPS[node.op]
-    needed = {spec.data, *(() if spec.index is None else (spec.index,)), *((1,) if spec.weighted or spec.options == "ReducerOptions" else ())}
-    needed |= {1} if node.op in ("REVERSE_V2", "ATAN2") else set()
-    return all(i < len(node.inputs) and node.inputs[i] is not None for i in needed)

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from ..format.survey import Survey
 from ..ir import Finding, Node
-from ..spec import OPS, scheme
+from ..spec import OPS, has_scheme, scheme
 from ..targets import Target
 from ..targets.base import RIGHT
 from .one import contract
 from .places import nodes, place
-from .quantization import answerable
 
 
 def for_target(whole: Survey, target: Target) -> Iterator[Finding]:
@@ -41,7 +40,7 @@ def _operators(whole: Survey, target: Target) -> Iterator[Finding]:
         checked.add((subgraph.index, operator.index))
         if operator.op == "CUSTOM":
             yield Finding("note", "target-custom", at, f"{operator.custom} needs a kernel that the application brings")
-        elif not answerable(node):
+        elif not has_scheme(node):
             checked.discard((subgraph.index, operator.index))
         else:
             yield from _verdict(at, node, target)

@@ -204,8 +204,8 @@ class _GraphReader:
             return None
         if zero_point is None or len(zero_point) != len(scale):
             self.file.fail(f"tensor {tensor.get('name')} has not as many zero points as scales")
-        # One scale on axis 0 is what a quantization of the whole tensor looks like.
-        if len(scale) == 1 and axis == 0:
+        # One scale is of the whole tensor, whatever the dimension says, unless that is another than the first and has one index.
+        if len(scale) == 1 and not (0 < axis < len(shape) and shape[axis] == 1):
             return Quant(scale, zero_point)
         if not 0 <= axis < len(shape) or shape[axis] != len(scale):
             self.file.fail(f"tensor {tensor.get('name')} of shape {list(shape)} has {len(scale)} scales for dimension {axis}")

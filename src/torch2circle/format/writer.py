@@ -14,7 +14,7 @@ import io
 import os
 import secrets
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -50,13 +50,29 @@ def to_bytes(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] =
     return sink.getvalue()
 
 
-def save(graph: Methods, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
+def save(
+    graph: Methods,
+    path: str | os.PathLike[str],
+    *,
+    identifier: str,
+    metadata: Mapping[str, bytes] = {},
+    description: str = "torch2circle",
+) -> int:
     """Write the file at ``path`` and return its size. ``path`` has the old file or the whole new one, whatever happens."""
+    return atomically(path, lambda sink: write(graph, sink, identifier=identifier, metadata=metadata, description=description))
+
+
+def atomically(path: str | os.PathLike[str], produce: Callable[[BinaryIO], None]) -> int:
+    """Have a file at ``path`` written by ``produce`` and return its size; after an error ``path`` is as it was.
+
+    Raises:
+        WriteError: a missing folder, a full disk.
+    """
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "x+b") as sink:
-            write(graph, sink, identifier=identifier, metadata=metadata)
+            produce(sink)
             sink.flush()
             os.fsync(sink.fileno())
             size = sink.tell()
@@ -87,13 +103,28 @@ def write(
     graphs = {DEFAULT: graph} if isinstance(graph, Graph) else graph
     owned = [[value for value in graph.values() if value.data is not None] for graph in graphs.values()]
     constants = [*chain(*owned)]
-    packer = Packer()
-    head = bytearray(packer.finish(_model(graphs, constants, identifier, metadata, description), identifier))
-    for own in owned:  # what several have in common is written once
-        _check_size(len(head), own, metadata)
-    behind = _Behind(sink, len(head))
+    model = _model(graphs, constants, identifier, metadata, description)
     # map() holds no constant while it makes the next one, which a loop's variable would
     blobs: Iterator[Any] = chain(map(_elements, constants), metadata.values())
+
+    def fits(head: int) -> None:
+        for own in owned:  # what several have in common is written once
+            _check_size(head, own, metadata)
+
+    stream(model, sink, identifier, blobs, fits)
+
+
+def stream(
+    model: Table, sink: BinaryIO, identifier: str, blobs: Iterable[memoryview | bytes], fits: Callable[[int], None] = lambda head: None
+) -> None:
+    """Write a model whose buffers are ``LATER``, and behind it ``blobs`` in their order.
+
+    ``fits`` gets the size of the description before anything is written, and may raise.
+    """
+    packer = Packer()
+    head = bytearray(packer.finish(model, identifier))
+    fits(len(head))
+    behind = _Behind(sink, len(head))
     positions = list(map(behind.put, blobs))
     for hole, position in zip(packer.holes, positions, strict=True):
         struct.pack_into("<I", head, hole, position - hole)

@@ -20,7 +20,7 @@ ROWS = [
     {"spec", "arithmetic", "quant", "format", "unfused", "plain"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "implant", "runtimes", "checks", "diff", "convert",
+        "implant", "runtimes", "checks", "difference", "conversion",
     },
     {"verify"},
     {"pipeline"},

@@ -12,7 +12,7 @@ def dot(whole: Survey) -> str:
 
     What several subgraphs have is drawn in a box each.
     """
-    lines = ["digraph model {", "  rankdir=TB;", '  node [shape=box, fontname="sans-serif"];', '  edge [fontname="sans-serif", fontsize=10];']
+    lines = ["digraph model {", '  node [shape=box, fontname="sans-serif"];', '  edge [fontname="sans-serif", fontsize=10];']
     for subgraph in whole.subgraphs:
         inside = list(_subgraph(subgraph))
         if len(whole.subgraphs) > 1:

@@ -82,11 +82,11 @@ def verdicts(subgraph: Subgraph, operator: Operator) -> tuple[str, dict[str, str
 
 def operator_rows(subgraph: Subgraph) -> list[tuple[str, str, str, str, str, str]]:
     """(operator, version, scheme, how many, what onert makes of them, what LiteRT does), the most frequent first."""
-    kinds: Counter[tuple[str, ...]] = Counter()
+    kinds: Counter[tuple[str, int, str, str, str]] = Counter()
     for operator in subgraph.operators:
         key, said = verdicts(subgraph, operator)
-        kinds[operator.label, str(operator.version), key, *(said[runtime] for runtime in RUNTIMES)] += 1
-    return [(label, version, key, str(count), *said) for (label, version, key, *said), count in kinds.most_common()]  # type: ignore[misc]
+        kinds[operator.label, operator.version, key, said["onert"], said["litert"]] += 1
+    return [(label, str(version), key, str(count), onert, litert) for (label, version, key, onert, litert), count in kinds.most_common()]
 
 
 def each_operator(subgraph: Subgraph) -> Iterator[tuple[str, str, str, str, str]]:

@@ -23,7 +23,9 @@ WHOLE_SCALE = ("FLOOR", "FLOOR_DIV", "FLOOR_MOD", "CEIL")
 AS_INPUT = ("GATHER", "RESHAPE", "TRANSPOSE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "UNPACK")
 AS_INPUTS = ("CONCATENATION", "PACK", "ONE_HOT", "PADV2")
 # Operands that give indices or sizes: the operator -> which, from the front.
-INDICES = {"GATHER": (1,), "SLICE": (1, 2), "STRIDED_SLICE": (1, 2, 3), "TRANSPOSE": (1,), "PAD": (1,), "RESHAPE": (1,), "MEAN": (1,), "SUM": (1,)}
+INDICES = {
+    "GATHER": (1,), "SLICE": (1, 2), "STRIDED_SLICE": (1, 2, 3), "TRANSPOSE": (1,), "PAD": (1,), "RESHAPE": (1,), "MEAN": (1,), "SUM": (1,)
+}  # fmt: skip
 COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 SMALLEST = {DType.UINT8: 1e-5, DType.INT16: 1e-8}
 """The least scale of activations that the quantizer gives."""

@@ -51,7 +51,8 @@ def _tensor(tensor: Tensor) -> Said:
             yield "warning", "zero-point", "it has zero points without a scale"
         return
     if tensor.zero_point is None or len(tensor.zero_point) != len(tensor.scale):
-        yield "error", "zero-point", f"it has {len(tensor.scale)} scales, and {0 if tensor.zero_point is None else len(tensor.zero_point)} zero points"
+        count = 0 if tensor.zero_point is None else len(tensor.zero_point)
+        yield "error", "zero-point", f"it has {len(tensor.scale)} scales, and {count} zero points"
         return
     wrong = ~(np.isfinite(tensor.scale) & (tensor.scale > 0))
     if wrong.any():

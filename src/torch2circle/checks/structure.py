@@ -34,7 +34,8 @@ def structure(whole: Survey) -> Iterator[Finding]:
 def _model(whole: Survey) -> Iterator[Finding]:
     if whole.version != VERSIONS[whole.identifier]:
         severity = "error" if whole.identifier == "TFL3" else "note"
-        yield Finding(severity, "model-version", "<file>", f"a {whole.format} file is of version {VERSIONS[whole.identifier]}: {whole.version}")
+        message = f"a {whole.format} file is of version {VERSIONS[whole.identifier]}: {whole.version}"
+        yield Finding(severity, "model-version", "<file>", message)
     if not whole.blobs or whole.blobs[0].data is not None:
         yield Finding("warning", "buffer-0", "<file>", "buffer 0 must be there and empty: it is what tensors without data refer to")
     askew = [i for i, blob in enumerate(whole.blobs) if blob.data is not None and blob.position % ALIGNMENT]
@@ -132,7 +133,8 @@ def _names(whole: Survey, subgraph: Subgraph) -> Iterator[Finding]:
         yield Finding("warning", "no-name", place(whole, subgraph), f"{unnamed} tensors have no name: onert crashes on such a file")
     for name, count in counts.items():
         if count > 1:
-            yield Finding("warning", "duplicate-name", place(whole, subgraph), f"{count} tensors are called {name}: tools tell them apart by it")
+            message = f"{count} tensors are called {name}: tools tell them apart by it"
+            yield Finding("warning", "duplicate-name", place(whole, subgraph), message)
 
 
 def _operators(whole: Survey) -> Iterator[Finding]:
@@ -188,6 +190,7 @@ def _signatures(whole: Survey) -> Iterator[Finding]:
                     yield Finding("error", "signature", at, f"{count} {what}s are called {name!r}")
             for name, index in entries:
                 if index not in indices:
-                    yield Finding("error", "signature", at, f"{what} {name} is {subgraph.name_of(index)}, which is no {what} of the subgraph")
+                    message = f"{what} {name} is {subgraph.name_of(index)}, which is no {what} of the subgraph"
+                    yield Finding("error", "signature", at, message)
             if missing := [subgraph.name_of(index) for index in indices if index not in {i for _, i in entries}]:
                 yield Finding("warning", "signature", at, f"{what}s of the subgraph without a name here: {', '.join(missing)}")

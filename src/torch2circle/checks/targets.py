@@ -28,7 +28,8 @@ def for_target(whole: Survey, target: Target) -> Iterator[Finding]:
         for subgraph in whole.subgraphs:
             for tensor in subgraph.tensors:
                 if not tensor.name:
-                    yield Finding("error", "target-name", place(whole, subgraph, tensor=tensor.index), "onert crashes on a tensor without a name")
+                    at = place(whole, subgraph, tensor=tensor.index)
+                    yield Finding("error", "target-name", at, "onert crashes on a tensor without a name")
     if target.name == "one":
         yield from contract(whole)
 

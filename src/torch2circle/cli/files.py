@@ -27,7 +27,7 @@ def diff(a: Path, b: Path, ignore: tuple[str, ...], as_json: bool, debug: bool) 
     Operators, types, scales, weights (how far, in steps of the scale), names and metadata, each by itself. The exit code
     is 0 if there is no difference, 1 if there is one. uint8 and int8, 128 apart, are the same.
     """
-    from ..diff import diff as difference_of
+    from ..difference import diff as difference_of
     from ..overview import plain
 
     difference = difference_of(a, b).without(*ignore)
@@ -50,7 +50,7 @@ def convert(source: Path, output: Path, target: str | None, method: str | None, 
     8-bit tensors get the type that the target has kernels for, which moves integers and zero points by 128 and no real
     value. What the target would refuse or get wrong is refused, all of it at once. What the new file lacks is listed.
     """
-    from ..convert import convert as converted_to
+    from ..conversion import convert as converted_to
 
     if keep and method is not None:
         raise click.UsageError("--keep writes the whole file, --method a part of it")

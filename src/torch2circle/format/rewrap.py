@@ -29,6 +29,9 @@ class _Copy:
     lacking: dict[str, int] = field(default_factory=dict)
     left: dict[str, int] = field(default_factory=dict)
 
+    def model(self) -> dict[str, Any]:
+        return self.table(WireTable(self.file, "Model", self.file.target(0)))
+
     def table(self, table: WireTable) -> dict[str, Any]:
         self.needs(table.name)
         values: dict[str, Any] = {}
@@ -81,6 +84,11 @@ class _Copy:
             self.lacking[name] = self.lacking.get(name, 0) + 1
 
 
+def tables(file: File) -> dict[str, Any]:
+    """A whole file but its buffers as nested tables, as the packer takes them."""
+    return _Copy(file, "CIR0").model()
+
+
 def rewrap(source: str | os.PathLike[str], path: str | os.PathLike[str], identifier: str) -> tuple[int, list[str]]:
     """Write the file ``source`` at ``path`` under another identifier.
 
@@ -94,7 +102,7 @@ def rewrap(source: str | os.PathLike[str], path: str | os.PathLike[str], identif
     """
     whole, file = survey(source), opened(source)
     copy = _Copy(file, identifier)
-    model = copy.table(WireTable(file, "Model", file.target(0)))
+    model = copy.model()
     for code in model.get("operator_codes", ()):
         _complete(code)
     for subgraph in model["subgraphs"]:
@@ -102,7 +110,8 @@ def rewrap(source: str | os.PathLike[str], path: str | os.PathLike[str], identif
             _bring_in(file, operator)
     if copy.lacking:
         lines = [f"  {name} x{count}" for name, count in sorted(copy.lacking.items())]
-        raise TargetError("\n".join(["TFLite does not have what is in the file:", *lines]), hint="convert without --keep, or keep the .circle file")
+        hint = "convert without --keep, or keep the .circle file"
+        raise TargetError("\n".join(["TFLite does not have what is in the file:", *lines]), hint=hint)
     blobs = [blob.data for blob in whole.blobs]
     model |= {"version": VERSIONS[identifier], "buffers": [{} if data is None else {"data": LATER} for data in blobs]}
     size = atomically(path, lambda sink: _write(model, sink, identifier, blobs))

@@ -163,7 +163,8 @@ class Subgraph:
         """The operators, by number, whose results reach an output. What writes a state counts, too."""
         waiting = [*self.outputs]
         for operator in self.operators:
-            if any(t is not None and (t.variable or t.kind == "RESOURCE") for t in map(self.tensor, operator.inputs)) or not operator.outputs:
+            stateful = any(t is not None and (t.variable or t.kind == "RESOURCE") for t in map(self.tensor, operator.inputs))
+            if stateful or not operator.outputs:
                 waiting += operator.outputs or operator.inputs
         found = {operator.index for operator in self.operators if not operator.outputs}
         seen: set[int] = set()

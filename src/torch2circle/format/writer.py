@@ -139,9 +139,7 @@ Code = tuple[str, int, str]
 """Operator, its version, and the name of a custom one."""
 
 
-def _model(
-    graphs: Mapping[str, Graph], constants: list[Value], identifier: str, metadata: Mapping[str, bytes], description: str
-) -> Table:
+def _model(graphs: Mapping[str, Graph], constants: list[Value], identifier: str, metadata: Mapping[str, bytes], description: str) -> Table:
     if identifier not in VERSIONS:
         raise Bug(f"not a file identifier: {identifier}")
     buffers = {value: i for i, value in enumerate(constants, start=1)}  # buffer 0 is for what is no constant

@@ -70,9 +70,11 @@ class Difference:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        changes = {
-            name: [{"kind": c.kind, "path": c.path, "message": c.message, **c.facts} for c in found] for name, found in self.sections.items()
-        }
+
+        def plain(change: Change) -> dict[str, Any]:
+            return {"kind": change.kind, "path": change.path, "message": change.message, **change.facts}
+
+        changes = {name: list(map(plain, found)) for name, found in self.sections.items()}
         return {"a": self.a, "b": self.b, "different": bool(self), "matched_operators": self.matched, **changes, "notes": list(self.notes)}
 
 
@@ -140,7 +142,7 @@ def align(old: Subgraph, new: Subgraph) -> dict[int, int]:
     """
     found: dict[int, int] = {}
     for key in (_kind_and_names, _names):
-        left, right = ({k: o for k, o in _unique(side, key)} for side in (old, new))
+        left, right = (dict(_unique(side, key)) for side in (old, new))
         taken = set(found.values())
         found |= {o.index: right[k].index for k, o in left.items() if k in right and o.index not in found and right[k].index not in taken}
     for by in (_kind_and_shapes, _kind):
@@ -235,19 +237,19 @@ class _Comparison:
         ours, theirs = ({side.name_of(i): i for i in side.inputs} for side in (self.old, self.new))
         shared = [name for name in ours if name in theirs]
         self.match(numbers, [ours[name] for name in shared], [theirs[name] for name in shared])
-        rest = [[i for name, i in names.items() if name not in shared] for names in (ours, theirs)]
-        self.match(numbers, *rest)
+        left, right = ([i for name, i in names.items() if name not in shared] for names in (ours, theirs))
+        self.match(numbers, left, right)
         for old, new in self.operators.items():
             if self.old.operators[old].label == self.new.operators[new].label:
                 self.match(numbers, self.old.operators[old].inputs, self.new.operators[new].inputs, constants=True)
-        left, right = ({t.name: t.index for t in side.tensors if self.is_constant(side, t.index)} for side in (self.old, self.new))
+        before, after = ({t.name: t.index for t in side.tensors if self.is_constant(side, t.index)} for side in (self.old, self.new))
         taken = set(numbers.values())
-        numbers |= {i: right[n] for n, i in left.items() if n in right and i not in numbers and right[n] not in taken}
+        numbers |= {i: after[n] for n, i in before.items() if n in after and i not in numbers and after[n] not in taken}
         found = {}
         for a, b in numbers.items():
-            before, after = self.old.tensor(a), self.new.tensor(b)
-            if before is not None and after is not None:
-                found[a] = _pair(before, after)
+            ours_, theirs_ = self.old.tensor(a), self.new.tensor(b)
+            if ours_ is not None and theirs_ is not None:
+                found[a] = _pair(ours_, theirs_)
         return found
 
     def match(self, numbers: dict[int, int], ours: Sequence[int], theirs: Sequence[int], constants: bool = False) -> None:
@@ -349,8 +351,9 @@ class _Comparison:
         offset = _EIGHT.get(pair.new.kind, 0) - _EIGHT.get(pair.old.kind, 0) if {pair.old.kind, pair.new.kind} == set(_EIGHT) else 0
         by = b.zero_point - a.zero_point - offset
         if by.any():
-            many = f"{int((by != 0).sum())} of {len(by)} zero points" if len(by) > 1 else f"zero point {a.zero_point[0]} -> {b.zero_point[0]}"
-            self.say("quantization", "zero-point", pair.name, many, count=int((by != 0).sum()), largest=int(np.abs(by).max()))
+            count, single = int((by != 0).sum()), f"zero point {a.zero_point[0]} -> {b.zero_point[0]}"
+            many = f"{count} of {len(by)} zero points" if len(by) > 1 else single
+            self.say("quantization", "zero-point", pair.name, many, count=count, largest=int(np.abs(by).max()))
 
     def weights(self, pair: _Pair) -> None:
         left, right = self.old.data(pair.old), self.new.data(pair.new)
@@ -368,18 +371,20 @@ class _Comparison:
 
     def elements(self, pair: _Pair, a: Value, b: Value) -> None:
         distance = distance_of(a, b)
-        if distance.count == 0:
+        if distance.unequal == 0:
             return
         unit = f" {distance.unit}" if distance.unit else ""
-        how = f"{distance.count:,} of {distance.size:,} differ, at most {distance.largest:.6g}{unit}, on average {distance.mean:.4g}{unit}"
+        how = (
+            f"{distance.unequal:,} of {distance.size:,} differ, at most {distance.largest:.6g}{unit}, on average {distance.mean:.4g}{unit}"
+        )
         facts = {k: v for k, v in distance._asdict().items() if k != "unit"} | {"unit": distance.unit or "value"}
         self.say("weights", "values", pair.name, how, **facts)
 
 
 class Distance(NamedTuple):
-    """``count`` of ``size`` elements differ, by ``largest`` at most and ``mean`` over all elements, in ``unit``."""
+    """``unequal`` of ``size`` elements differ, by ``largest`` at most and ``mean`` over all elements, in ``unit``."""
 
-    count: int
+    unequal: int
     size: int
     largest: float
     mean: float
@@ -400,17 +405,14 @@ def distance_of(a: Value, b: Value) -> Distance:
         shift = 128 if a.type.dtype is DType.INT8 else -128
     real = quantized and old is not None and new is not None and not _alike(old.shifted(shift), new)
     unit = ("LSB of the old scale, dequantized" if real else "LSB") if quantized else ""
-    count, largest, total = 0, 0.0, 0.0
+    unequal, largest, total = 0, 0.0, 0.0
     for x, y in _chunks(a.array(), b.array(), old if real else None, new if real else None):
-        if real:
-            gap = np.abs(x - y)
-        else:
-            gap = np.abs(x + shift - y) if quantized else np.abs(x - y)
+        gap = np.abs(x + (shift if quantized and not real else 0) - y)
         equal = np.isnan(x) & np.isnan(y) | (x == y) if not quantized else gap == 0
         gap = np.where(equal, 0, np.where(np.isnan(gap), np.inf, gap))
-        count += int((gap > 0).sum())
+        unequal += int((gap > 0).sum())
         largest, total = max(largest, float(gap.max(initial=0))), total + float(gap.sum())
-    return Distance(count, a.type.size, largest, total / max(1, a.type.size), unit)
+    return Distance(unequal, a.type.size, largest, total / max(1, a.type.size), unit)
 
 
 def _chunks(a: Array, b: Array, old: Quant | None, new: Quant | None) -> Iterator[tuple[Array, Array]]:
@@ -470,7 +472,8 @@ def _signatures(old: Survey, new: Survey) -> Iterator[Change]:
 
 def _metadata(old: Survey, new: Survey) -> Iterator[Change]:
     if old.description != new.description:
-        yield Change("description", "description", f"{old.description!r} -> {new.description!r}", {"old": old.description, "new": new.description})
+        facts = {"old": old.description, "new": new.description}
+        yield Change("description", "description", f"{old.description!r} -> {new.description!r}", facts)
     if old.identifier == new.identifier and old.version != new.version:
         yield Change("version", "version", f"{old.version} -> {new.version}", {"old": old.version, "new": new.version})
     for name in dict.fromkeys([*old.metadata, *new.metadata]):

@@ -88,7 +88,8 @@ def _readable(source: str | os.PathLike[str]) -> Contents:
     try:
         return read(source)
     except FormatError as error:
-        raise FormatError(error.message, hint="`torch2circle check` says more; --keep writes the same tables, without understanding them") from error
+        hint = "`torch2circle check` says more; --keep writes the same tables, without understanding them"
+        raise FormatError(error.message, hint=hint) from error
 
 
 def _methods(contents: Contents, target: Target, method: str | None) -> Mapping[str, Graph]:
@@ -141,7 +142,8 @@ def _must_be_understood(graph: Graph, target: Target, source: object) -> None:
         elif target.identifier == "CIR0" and any(v is not None and v.variable for v in node.inputs) and not target.runs(node):
             errors.append((node.out.name, f"{node.op} keeps a state from call to call, which {target.name} does not"))
     if errors:
-        raise TargetError(listed(f"torch2circle cannot convert what is in {source}", errors), hint="--keep writes the same tables as they are")
+        hint = "--keep writes the same tables as they are"
+        raise TargetError(listed(f"torch2circle cannot convert what is in {source}", errors), hint=hint)
 
 
 def _is_untouched(node: Node, target: Target) -> bool:
@@ -188,14 +190,16 @@ def _behind(source: str | os.PathLike[str]) -> Iterator[Finding]:
     """Files that TFLite's metadata tools append as a ZIP archive, which no identifier keeps."""
     view = opened(source).view
     if bytes(view[-66_000:]).find(b"PK\x05\x06") >= 0:
-        yield Finding("warning", "associated-files", "<file>", "the files behind the model (labels and the like, a ZIP archive) are left out")
+        message = "the files behind the model (labels and the like, a ZIP archive) are left out"
+        yield Finding("warning", "associated-files", "<file>", message)
 
 
 def _notes(whole: Survey, graphs: Mapping[str, Graph], target: Target) -> Iterator[Finding]:
     other = DType.INT8 if target.eight_bit is DType.UINT8 else DType.UINT8
     moved = sum(t.kind == other.name and t.scale is not None for subgraph in whole.subgraphs for t in subgraph.tensors)
     if moved:
-        message = f"{moved} tensors of {other.value} become {target.eight_bit.value}, integers and zero points moved by 128: the same real values"
+        types = f"{other.value} become {target.eight_bit.value}"
+        message = f"{moved} tensors of {types}, integers and zero points moved by 128: the same real values"
         yield Finding("note", "eight-bit", "<graph>", message)
     halves = sum(t.kind == "FLOAT16" for subgraph in whole.subgraphs for t in subgraph.tensors)
     if halves and not target.reads_halves:

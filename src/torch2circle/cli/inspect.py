@@ -107,7 +107,7 @@ def _counted(findings: Sequence[Finding], file: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="Print all findings as JSON.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 def check(file: Path, target: str | None, everything: bool, as_json: bool, debug: bool) -> None:
-    """Look for what is wrong with a .circle or .tflite FILE, whoever wrote it.
+    """Look for what is wrong with a .circle or .tflite FILE.
 
     The exit code is 12 if there is an error in the file itself, 8 if the target alone is in the way, 0 otherwise.
     docs/check.md explains each code.

@@ -80,10 +80,7 @@ def test_other_names_do_not_hide_equal_operators() -> None:
     """Names that say nothing, like numbers: then the order of the kinds tells."""
     old, new = chain("RELU", "TANH", "EXP", "RELU", names="1234"), chain("RELU", "SIN", "TANH", "EXP", "RELU", names="pqrst")
     difference = diff(file(old), file(new))
-    assert found(difference) == {
-        "topology": [("added", "SIN q", "(p) -> float32[2,3]"), ("wiring", "TANH r", "operand 0 is 1 -> q")],
-        "signatures": [],
-    } or print(difference)
+    assert found(difference) == {"topology": [("added", "SIN q", "(p) -> float32[2,3]"), ("wiring", "TANH r", "operand 0 is 1 -> q")]}
     assert difference.matched == 4
 
 

@@ -1,4 +1,4 @@
-"""The Python in the pages about signatures and custom operators runs, from top to bottom."""
+"""The Python in the pages about signatures, custom operators and files runs, from top to bottom."""
 
 from __future__ import annotations
 
@@ -58,6 +58,12 @@ def generated(decoder: Any, prompt: torch.Tensor, length: int) -> list[int]:
     for _ in range(length - prompt.shape[1]):
         prompt = torch.cat([prompt, decoder.prefill(prompt)["logits"][:, -1:].argmax(-1)], 1)
     return prompt[0, -(length - 3) :].tolist()
+
+
+@pytest.mark.parametrize("page", ["check", "inspect", "diff", "convert"])
+def test_pages_about_files(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran(page)
 
 
 def test_custom_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,13 +20,13 @@ ROWS = [
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "scales", "implant", "runtimes",
+        "scales", "implant", "runtimes", "checks", "difference", "conversion",
     },
     {"verify", "nnpackage"},
     {"pipeline"},
     {"support", "methods", "preflight"},
     {"report"},
-    {"show", "cli", "testing"},
+    {"overview", "dot", "show", "cli", "testing"},
     {"__init__", "__main__"},
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}

@@ -237,7 +237,7 @@ def test_help_and_version(run: Run) -> None:
     code, nothing, help_ = run()
     assert (code, nothing or help_) in ((0, out), (2, out))
     assert run("--version")[1] == f"torch2circle {torch2circle.__version__}\n"
-    for command in ("export", "verify", "inspect", "ops"):
+    for command in ("export", "verify", "inspect", "check", "diff", "convert", "view", "ops"):
         assert run(command, "--help")[0] == 0
 
 
@@ -254,7 +254,9 @@ print("heavy:", sorted({"torch", "rich", "onert"} & set(sys.modules)))
 
 def test_what_needs_no_torch_does_not_import_it(folder: Path, run: Run) -> None:
     run("model.pt", "out.circle", *INPUT, "--no-verify")
-    for args in (["--help"], ["--version"], ["export", "--help"], ["inspect", str(folder / "out.circle")]):
+    out, other = str(folder / "out.circle"), str(folder / "other.tflite")
+    on_files = (["inspect", out, "--json"], ["check", out, "--target", "one"], ["diff", out, out], ["convert", out, other])
+    for args in (["--help"], ["--version"], ["export", "--help"], ["inspect", str(folder / "out.circle")], *on_files):
         assert in_a_process("-c", LIGHT, *args).stdout.endswith("heavy: []\n")
 
 

@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from .checks import check as check
+    from .conversion import Converted as Converted
+    from .conversion import convert as convert
+    from .difference import Difference as Difference
+    from .difference import diff as diff
     from .implant import implant_qparams as implant_qparams
     from .ir import DType as DType
     from .ir import Type as Type
@@ -46,6 +51,7 @@ from .errors import (
 # torch takes seconds to import: only those who export pay for it, not `torch2circle inspect` or --help
 _LAZY = {
     "export": "pipeline", "ExportedModel": "pipeline", "export_many": "methods", "ExportedMethods": "methods", "load": "loading",
+    "check": "checks", "convert": "conversion", "Converted": "conversion", "diff": "difference", "Difference": "difference",
     "implant_qparams": "implant", "register": "lower", "Context": "lower", "Order": "lower", "Value": "ir", "Type": "ir", "DType": "ir",
     "write_report": "report",
 }  # fmt: skip
@@ -67,7 +73,8 @@ def _version() -> str:
 
 
 __all__ = [
-    "Bug", "Context", "DType", "ExportedMethods", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "Order",
-    "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type", "UnsupportedOps", "UnsupportedUse", "UserError",
-    "Value", "VerifyFailed", "WriteError", "export", "export_many", "implant_qparams", "load", "register", "write_report",
+    "Bug", "Context", "Converted", "DType", "Difference", "ExportedMethods", "ExportedModel", "FormatError", "LoadError",
+    "MissingRuntime", "Order", "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type", "UnsupportedOps",
+    "UnsupportedUse", "UserError", "Value", "VerifyFailed", "WriteError", "check", "convert", "diff", "export", "export_many",
+    "implant_qparams", "load", "register", "write_report",
 ]  # fmt: skip

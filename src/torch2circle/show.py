@@ -1,39 +1,13 @@
-"""What a file holds and what is supported, as plain data for JSON, and plain data as text for people."""
+"""What is supported, as plain data for JSON, and plain data as text for people."""
 
 from __future__ import annotations
 
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
-from .format import Contents
 from .ir import Graph, Type
 from .spec import OPS
-
-
-def describe(contents: Contents, file: Path) -> dict[str, Any]:
-    """The facts of a model file; ``bytes`` is its size. Several methods have theirs below ``methods``."""
-    graphs = {name: _facts(graph) for name, graph in contents.graphs.items()}
-    return {
-        "file": str(file),
-        "identifier": contents.identifier,
-        "version": contents.version,
-        "description": contents.description,
-        "bytes": file.stat().st_size,
-        **({"methods": graphs} if len(graphs) > 1 else _facts(contents.graph)),
-        "metadata": {name: data.decode("utf-8", "replace") for name, data in contents.metadata.items()},
-    }
-
-
-def _facts(graph: Graph) -> dict[str, Any]:
-    return {
-        "inputs": {name: str(value.type) for name, value in zip(graph.input_names, graph.inputs, strict=True)},
-        "outputs": {name: str(value.type) for name, value in zip(graph.output_names, graph.outputs, strict=True)},
-        "operators": counted(graph),
-        "weights": weight_bytes(graph),
-    }
 
 
 def counted(*graphs: Graph) -> dict[str, int]:

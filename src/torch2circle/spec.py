@@ -218,6 +218,17 @@ def scheme(node: Node) -> str:
     return (x if x == out else f"{x}->{out}") + "".join(mark for mark, holds in marks.items() if holds)
 
 
+def has_scheme(node: Node) -> bool:
+    """Whether ``scheme`` can tell: the operator is in the table, with the operands that it looks at. Files of others may lack them."""
+    if node.op not in OPS or node.op == "CUSTOM":
+        return node.op == "CUSTOM"
+    spec = OPS[node.op]
+    asked = {spec.data, *(() if spec.index is None else (spec.index,))}
+    if spec.weighted or spec.options == "ReducerOptions" or node.op in ("REVERSE_V2", "ATAN2"):
+        asked.add(1)
+    return bool(node.outputs) and all(i < len(node.inputs) and node.inputs[i] is not None for i in asked)
+
+
 def _weighted_scheme(node: Node, data: Value, weight: Value) -> str:
     x, w = SHORT[data.type.dtype], SHORT[weight.type.dtype]
     wide = "pc" if weight.type.quant and weight.type.quant.axis is not None else "pt"
@@ -254,14 +265,15 @@ def version(node: Node) -> int:
 
 def check(graph: Graph) -> list[Finding]:
     """What is wrong with the nodes of ``graph`` by the rules above; an empty list if nothing is."""
-    return [finding for node in graph.nodes() for finding in _check_node(node)] + [
+    return [finding for node in graph.nodes() for finding in check_node(node)] + [
         Finding("error", "variable", value.name, f"a variable that {count} operands are, each of which an operator may write")
         for value, count in graph.uses().items()
         if value.variable and count > 1
     ]
 
 
-def _check_node(node: Node) -> list[Finding]:
+def check_node(node: Node) -> list[Finding]:
+    """What is wrong with one operator, whatever the graph around it."""
     path = f"{node.where.module or '<top>'}/{node.out.name}"
     if node.op not in OPS:
         return [Finding("error", "unknown-op", path, f"not in the operator table: {node.op}")]

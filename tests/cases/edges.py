@@ -15,11 +15,18 @@ def read_out(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return total, torch.tanh(total) * b
 
 
+def out_twice(a: Tensor) -> tuple[Tensor, ...]:
+    """An output that is given twice, with operators behind it that could take its memory."""
+    kept = torch.relu(a)
+    return kept, kept, torch.exp(torch.tanh(a) * 3) + 1
+
+
 CASES = [
     Case("edge.float_out_nhwc", lambda: floating(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: a.permute(0, 2, 3, 1))), NCHW), FLOAT),
     Case("edge.view_out", lambda: eager(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: a.flatten(2))), NCHW), WEIGHTED),
     Case("edge.two_out", lambda: eager(Seq(nn.Conv2d(3, 5, 3), Call(lambda a: (a, a.mean([2, 3])))), NCHW), WEIGHTED),
     Case("edge.same_out_twice", lambda: floating(lambda a: [torch.relu(a)] * 2, (2, 5))),
+    Case("edge.out_twice", lambda: floating(out_twice, (2, 3, 8, 8)), FLOAT),
     Case("edge.read_out", lambda: floating(read_out, (2, 5), (2, 5)), FLOAT),
     Case("edge.constant_out", lambda: floating(WithConstant(), (2, 5))),
     Case("edge.input_out", lambda: floating(lambda a: (a, torch.relu(a)), (2, 5))),

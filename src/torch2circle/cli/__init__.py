@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import Bug, Torch2CircleError
-from . import bundles, export, inspect, ops, report, verify  # noqa: F401  # each adds its commands to the group
+from . import bundles, export, files, inspect, ops, report, verify  # noqa: F401  # each adds its commands to the group
 from .group import cli
 
 

@@ -62,15 +62,15 @@ def implant(source: Path, bundle: Path, output: Path, target: str | None, as_jso
     Inputs and outputs that the bundle names take and give integers.
     """
     with stages() as stage:
-        from ..format import read
+        from ..format import survey
         from ..implant import implant_qparams
-        from ..show import describe
+        from ..overview import summary as summary_of
         from ..targets import target_for
 
         stage("implant")
         chosen = target_for(output, target)
         implanted = implant_qparams(source, bundle, output, chosen.name)
-    summary = describe(read(output), output) | {
+    summary = summary_of(survey(output)) | {
         "target": chosen.name,
         "implanted": implanted.count,
         "left": implanted.left,

@@ -1,9 +1,11 @@
-"""Circle and TFLite files: ``save``, ``write`` and ``to_bytes`` for a graph, ``read`` for a file."""
+"""Circle and TFLite files: ``save``, ``write`` and ``to_bytes`` for a graph, ``read`` and ``survey`` for a file."""
 
 from .reader import Contents, read
+from .survey import Survey, survey
 from .whole import archive, must_be_free, whole_file, whole_folder
 from .writer import misfit, save, size_of, to_bytes, write
 
 __all__ = [
-    "Contents", "archive", "misfit", "must_be_free", "read", "save", "size_of", "to_bytes", "whole_file", "whole_folder", "write",
+    "Contents", "Survey", "archive", "misfit", "must_be_free", "read", "save", "size_of", "survey", "to_bytes", "whole_file",
+    "whole_folder", "write",
 ]  # fmt: skip

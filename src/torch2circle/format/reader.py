@@ -55,15 +55,24 @@ def read(source: str | os.PathLike[str] | bytes) -> Contents:
     A node's attributes are the options that differ from the schema's defaults. A custom operator is a node ``CUSTOM`` with
     the attributes ``custom_code`` and ``custom_options``. Names of inputs and outputs are the signature's, or the tensors'.
     """
+    return _contents(opened(source))
+
+
+def opened(source: str | os.PathLike[str] | bytes) -> File:
+    """The bytes of a file, mapped, or those given.
+
+    Raises:
+        FormatError: it cannot be opened.
+    """
     if isinstance(source, bytes):
-        return _contents(File(memoryview(source), f"{len(source)} bytes"))
+        return File(memoryview(source), f"{len(source)} bytes")
     try:
         with open(source, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
     except OSError as error:
         raise FormatError(f"cannot read {source}: {error.strerror or error}") from error
-    return _contents(File(view, str(source)))
+    return File(view, str(source))
 
 
 def _contents(file: File) -> Contents:
@@ -195,8 +204,8 @@ class _GraphReader:
             return None
         if zero_point is None or len(zero_point) != len(scale):
             self.file.fail(f"tensor {tensor.get('name')} has not as many zero points as scales")
-        # One scale on axis 0 is what a quantization of the whole tensor looks like.
-        if len(scale) == 1 and axis == 0:
+        # One scale is of the whole tensor, whatever the dimension says, unless that is another than the first and has one index.
+        if len(scale) == 1 and not (0 < axis < len(shape) and shape[axis] == 1):
             return Quant(scale, zero_point)
         if not 0 <= axis < len(shape) or shape[axis] != len(scale):
             self.file.fail(f"tensor {tensor.get('name')} of shape {list(shape)} has {len(scale)} scales for dimension {axis}")

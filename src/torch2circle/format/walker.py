@@ -15,7 +15,7 @@ _STRUCTS: Final = {
     "int": struct.Struct("<i"), "uint": struct.Struct("<I"), "long": struct.Struct("<q"), "ulong": struct.Struct("<Q"),
     "float": struct.Struct("<f"),
 }  # fmt: skip
-_NAMES: Final = {kind: {number: name for name, number in members.items()} for kind, members in (ENUMS | UNIONS).items()}
+NAMES: Final = {kind: {number: name for name, number in members.items()} for kind, members in (ENUMS | UNIONS).items()}
 
 
 class File:
@@ -106,9 +106,9 @@ class WireTable:
         return [] if array is None else array.tolist()
 
     def member(self, kind: str, number: int) -> str:
-        if number not in _NAMES[kind]:
+        if number not in NAMES[kind]:
             self.file.fail(f"the schema has no {kind} {number}")
-        return _NAMES[kind][number]
+        return NAMES[kind][number]
 
     def union(self, slot: int, kind: str) -> tuple[str, WireTable] | None:
         at_type, at = self.place(slot - 1), self.place(slot)

@@ -13,7 +13,7 @@ import io
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, Final
 
@@ -49,10 +49,17 @@ def to_bytes(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] =
     return sink.getvalue()
 
 
-def save(graph: Methods, path: str | os.PathLike[str], *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
+def save(
+    graph: Methods,
+    path: str | os.PathLike[str],
+    *,
+    identifier: str,
+    metadata: Mapping[str, bytes] = {},
+    description: str = "torch2circle",
+) -> int:
     """Write the file at ``path`` and return its size. ``path`` has the old file or the whole new one, whatever happens."""
     with whole_file(path) as sink:
-        write(graph, sink, identifier=identifier, metadata=metadata)
+        write(graph, sink, identifier=identifier, metadata=metadata, description=description)
         return sink.tell()
 
 
@@ -63,13 +70,7 @@ def write(
 
     The bytes depend on the arguments alone.
     """
-    head, holes, blobs = _parts(graph, identifier, metadata, description)
-    positions = list(map(_Behind(sink, len(head)).put, blobs))
-    for hole, position in zip(holes, positions, strict=True):
-        struct.pack_into("<I", head, hole, position - hole)
-    sink.seek(0)
-    sink.write(head)
-    sink.seek(0, os.SEEK_END)
+    stream(sink, *_parts(graph, identifier, metadata, description))
 
 
 def size_of(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
@@ -91,13 +92,28 @@ def _parts(
     graphs = {DEFAULT: graph} if isinstance(graph, Graph) else graph
     owned = [[value for value in graph.values() if value.data is not None] for graph in graphs.values()]
     constants = [*chain(*owned)]
-    packer = Packer()
-    head = bytearray(packer.finish(_model(graphs, constants, identifier, metadata, description), identifier))
+    head, holes = described(_model(graphs, constants, identifier, metadata, description), identifier)
     for own in owned:  # what several have in common is written once
         _check_size(len(head), own, metadata)
     # map() holds no constant while it makes the next one, which a loop's variable would
     blobs: Iterator[Any] = chain(map(_elements, constants), metadata.values())
-    return head, packer.holes, blobs
+    return head, holes, blobs
+
+
+def described(model: Table, identifier: str) -> tuple[bytearray, list[int]]:
+    """The description of a model whose buffers are ``LATER``, and where the references to them are in it."""
+    packer = Packer()
+    return bytearray(packer.finish(model, identifier)), packer.holes
+
+
+def stream(sink: BinaryIO, head: bytearray, holes: Sequence[int], blobs: Iterable[memoryview | bytes]) -> None:
+    """Write a description and behind it ``blobs``, to which the ``holes`` refer in their order."""
+    positions = list(map(_Behind(sink, len(head)).put, blobs))
+    for hole, position in zip(holes, positions, strict=True):
+        struct.pack_into("<I", head, hole, position - hole)
+    sink.seek(0)
+    sink.write(head)
+    sink.seek(0, os.SEEK_END)
 
 
 # The model as nested tables.
@@ -106,9 +122,7 @@ Code = tuple[str, int, str]
 """Operator, its version, and the name of a custom one."""
 
 
-def _model(
-    graphs: Mapping[str, Graph], constants: list[Value], identifier: str, metadata: Mapping[str, bytes], description: str
-) -> Table:
+def _model(graphs: Mapping[str, Graph], constants: list[Value], identifier: str, metadata: Mapping[str, bytes], description: str) -> Table:
     if identifier not in VERSIONS:
         raise Bug(f"not a file identifier: {identifier}")
     buffers = {value: i for i, value in enumerate(constants, start=1)}  # buffer 0 is for what is no constant

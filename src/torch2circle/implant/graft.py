@@ -7,7 +7,7 @@ QUANTIZE. Then the graph goes the way of every export: the target's 8-bit type a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,22 +61,23 @@ def implant_qparams(
     """
     chosen = target_for(Path(path), target)
     contents = read(source)
-    graph = _completed(contents.graph, source)
-    _refuse(f"{source} is not well formed", misshapen(graph))
+    graph = completed(contents.graph, source)
+    refuse(f"{source} is not well formed", misshapen(graph))
     entries = read_bundle(bundle)
-    _refuse(f"{bundle} does not fit {source}", strangers(graph, entries))
+    refuse(f"{bundle} does not fit {source}", strangers(graph, entries))
     types = _types(graph, entries)
-    _refuse(f"{bundle} does not fit {source}", gaps(graph, types))
+    refuse(f"{bundle} does not fit {source}", gaps(graph, types))
     grafted = _grafted(graph, types, entries)
-    _refuse(f"{bundle} does not fit the operators of {source}", contradictions(grafted))
-    final = legalize(grafted, _as_general(chosen))
+    refuse(f"{bundle} does not fit the operators of {source}", contradictions(grafted))
+    final = legalize(grafted, as_general(chosen))
     metadata = {name: data for name, data in contents.metadata.items() if name != "torch2circle.origins"}  # one for each operator
     size = save(final, path, identifier=chosen.identifier, metadata=metadata)
     left = tuple(v.name for v in graph.values() if v.type.dtype.is_float and v not in types)
     return Implanted(final, size, len(entries), left, tuple(islands(final)))
 
 
-def _refuse(what: str, mistakes: Mistakes) -> None:
+def refuse(what: str, mistakes: Mistakes) -> None:
+    """Raise ``FormatError`` with all of ``mistakes``, if there are any."""
     found = list(dict.fromkeys(mistakes))
     if found:
         raise FormatError(listed(what, found))
@@ -85,10 +86,11 @@ def _refuse(what: str, mistakes: Mistakes) -> None:
 # -- a file's graph as lowerings write it
 
 
-def _completed(graph: Graph, source: object) -> Graph:
+def completed(graph: Graph, source: object, custom: Callable[[Node], bool] = lambda node: False) -> Graph:
     """``graph`` with the options that a file leaves out, being the default, with a bias everywhere, and with places for messages.
 
-    Where the file takes any size, the result takes that of its example: rules put sizes into constants.
+    Where the file takes any size, the result takes that of its example: rules put sizes into constants. ``custom`` says which custom
+    operators may stay.
 
     Raises:
         TargetError: an operator that is not in the table.
@@ -102,7 +104,7 @@ def _completed(graph: Graph, source: object) -> Graph:
     graph = replace(graph, inputs=tuple(new[v] for v in graph.inputs), outputs=tuple(new.get(v, v) for v in graph.outputs))
     errors = [(finding.path, finding.message) for finding in check(graph)]
     unknown = "a custom operator: only its application knows which types it takes"
-    errors += [(node.out.name, unknown) for node in graph.nodes() if node.op == "CUSTOM"]
+    errors += [(node.out.name, unknown) for node in graph.nodes() if node.op == "CUSTOM" and not custom(node)]
     if errors:
         raise TargetError(listed(f"torch2circle cannot write what is in {source}", errors))
     return graph
@@ -222,7 +224,7 @@ def _reading_in_float(target: Target, op: str) -> Rule:
     return read_in_float
 
 
-def _as_general(target: Target) -> Target:
+def as_general(target: Target) -> Target:
     """``target`` for graphs that no lowering made: any operator but those with weights may compute in float.
 
     RESHAPE and TRANSPOSE neither, since every target moves integers behind a DEQUANTIZE to the front of it.

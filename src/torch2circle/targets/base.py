@@ -140,6 +140,8 @@ def with_outputs_apart(graph: Graph) -> Graph:
     Inputs may be read: they are the caller's memory.
     """
     read = {value for node in graph.nodes() for value in node.inputs} - set(graph.inputs)
+    # Also the first of an output that is given twice: the second's copy reads it.
+    read |= {value for value, count in Counter(graph.outputs).items() if count > 1 and value.node is not None}
     outputs: list[Value] = []
     for value in graph.outputs:
         outputs.append(_copy(value) if value in read or value in outputs else value)

@@ -107,8 +107,14 @@ def _text(data: bytes) -> str:
 
 
 def difference(golden: Path, made: Path) -> str:
-    """What two model files differ in, for people."""
-    before, after = (_text(path.read_bytes()).splitlines() for path in (golden, made))
-    lines = list(difflib.unified_diff(before, after, f"golden {golden.name}", "made now", n=0, lineterm=""))
+    """What two model files differ in, for people: as ``torch2circle.diff`` says it, or by their texts where it sees nothing."""
+    from ..difference import diff
+
+    found = diff(golden, made)
+    if found:
+        lines = str(found).splitlines()
+    else:
+        before, after = (_text(path.read_bytes()).splitlines() for path in (golden, made))
+        lines = list(difflib.unified_diff(before, after, f"golden {golden.name}", "made now", n=0, lineterm=""))
     more = [f"... and {len(lines) - LINES} more lines"] if len(lines) > LINES else []
     return "\n".join([*lines[:LINES], *more])

@@ -557,6 +557,17 @@ def test_the_other_runtime_is_shown_by_its_name_and_by_a_link(opened: Any) -> No
     assert "MUL product" in opened.locator("#details").inner_text()
 
 
+def test_points_of_the_figures_and_names_in_the_tables_are_operators(opened: Any) -> None:
+    details = opened.locator("#details")
+    for source, place, told in (("tensors-litert", 1, "litert, operator"), ("ranges-data", 0, "QUANTIZE quant")):
+        opened.evaluate(f"Bokeh.documents.at(-1).get_model_by_name('{source}').selected.indices = [{place}]")  # what a tap does
+        assert told in details.inner_text()
+    opened.locator("#weights").get_by_role("button", name="first.0.weight").click()
+    assert "CONV_2D first.0" in details.inner_text()
+    opened.locator("#activations").get_by_role("button", name="product").click()
+    assert "MUL product" in details.inner_text()
+
+
 def test_the_graph_zooms_and_moves(opened: Any) -> None:
     graph = opened.locator("#graph-onert")
 

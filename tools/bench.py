@@ -6,6 +6,8 @@ The yardstick is what no exporter can do without: one recorded forward pass, and
 
 ``--growth`` shows how the time grows with the model: for a quantized network of more and more layers, and an LSTM of more and more unrolled
 time steps, seconds an operator against those of the smallest. Linear is 1.
+
+``--report`` shows what the HTML report takes against verifying in each of its runtimes once.
 """
 
 from __future__ import annotations
@@ -189,8 +191,15 @@ def lowering_lines() -> list[int]:
     return lines
 
 
+def network(name: str, engine: str, size: int) -> tuple[nn.Module, Tensor]:
+    networks = zoo()
+    made: tuple[nn.Module, Tensor]
+    made = networks.efficientnet_lite0(engine) if name == "efficientnet_lite0" else networks.quantized(name, engine, size)
+    return made
+
+
 def bench(name: str, engine: str, size: int, runs: int) -> dict[str, Any]:
-    model, x = zoo().efficientnet_lite0(engine) if name == "efficientnet_lite0" else zoo().quantized(name, engine, size)
+    model, x = network(name, engine, size)
     lines = lowering_lines()
     result: dict[str, Any] = {"model": name, "engine": engine, "input": list(x.shape), "runs": runs}
     with tempfile.TemporaryDirectory() as temporary:
@@ -246,6 +255,23 @@ GROWTH: dict[str, tuple[Callable[[int], tuple[nn.Module, Tensor, dict[str, Any]]
 }
 
 
+def report(model: nn.Module, x: Tensor, runs: int) -> dict[str, float]:
+    """Seconds of a report and of verifying alone, alternating, and the size of the page."""
+    import torch2circle
+
+    exported, targets = torch2circle.export(model, (x,)), ("onert", "litert")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.html"
+
+        def once() -> list[float]:
+            return [*(seconds(exported.verify, target) for target in targets), seconds(torch2circle.write_report, exported, path)]
+
+        once()  # imports, and the runtimes' processes
+        *verified, reported = map(statistics.median, zip(*(once() for _ in range(runs)), strict=True))
+        figures = {f"t_verify_{target}": took for target, took in zip(targets, verified, strict=True)}
+        return figures | {"t_report": reported, "ratio_report": reported / sum(verified), "page_mib": path.stat().st_size / MIB}
+
+
 def show_growth(found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
     for name, rows in found.items():
         print(f"{name:<12}" + "".join(f"{key:>16}" for key in list(rows[0])[1:]))
@@ -269,6 +295,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--runs", type=int, default=9)
     parser.add_argument("--growth", action="store_true", help="how the time grows with layers and with unrolled time steps")
+    parser.add_argument("--report", action="store_true", help="the HTML report against verifying in its runtimes")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -283,7 +310,11 @@ def main() -> None:
         found = {name: growth(make, sizes, options.runs) for name, (make, sizes) in GROWTH.items()}
         print(json.dumps(found, indent=2)) if options.json else show_growth(found)
         return
-    result = bench(options.model, options.engine, options.size, options.runs)
+    if options.report:
+        torch.backends.quantized.engine = options.engine
+        result: dict[str, Any] = {"model": options.model, **report(*network(options.model, options.engine, options.size), options.runs)}
+    else:
+        result = bench(options.model, options.engine, options.size, options.runs)
     if options.json:
         print(json.dumps(result, indent=2))
     else:

@@ -30,16 +30,24 @@ def facts(exported: ExportedModel, sides: Sequence[Side], model: str, file: Path
         file: the file that was verified, None if a fresh export was.
     """
     weights = doctor.layers(exported.graph, exported.findings)
+    about, tensors = [_side(exported, side, weights) for side in sides], _tensors(sides)
+    at = {row["tensor"]: next(({"target": target, "node": one["node"]} for target, one in row["at"].items()), None) for row in tensors}
     return {
         "model": model,
         "file": None if file is None else str(file),
         "open_sizes": [[size.first, size.second] for size in exported.sizes],
-        "targets": [_side(exported, side, weights) for side in sides],
-        "tensors": _tensors(sides),
-        "ranges": ranges(exported),
-        "layers": weights,
+        "targets": about,
+        "tensors": tensors,
+        "ranges": [{**row, "at": at.get(row["tensor"])} for row in ranges(exported)],
+        "layers": [{**layer, "at": _reader(i, about)} for i, layer in enumerate(weights)],
         "findings": [vars(finding) for finding in exported.findings],
     }
+
+
+def _reader(layer: int, sides: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The first operator that has the layer's weight."""
+    found = ((side["target"], i) for side in sides for i, node in enumerate(side["nodes"]) if node["layer"] == layer)
+    return next(({"target": target, "node": i} for target, i in found), None)
 
 
 def grade(c: Comparison | None) -> str:

@@ -185,11 +185,11 @@
     await Bokeh.embed.embed_items({ report: plots.document }, [{ docid: "report", roots, root_ids: Object.keys(roots) }]);
     models = Bokeh.documents.at(-1);
     for (const element of hidden) element.hidden = true;
-    for (const target of sides.keys()) {
-      const source = models.get_model_by_name(`tensors-${target}`);
+    for (const name of [...[...sides.keys()].map((target) => `tensors-${target}`), "ranges-data"]) {
+      const source = models.get_model_by_name(name);
       if (source) source.selected.change.connect(() => { // a bar or a point is an operator, too
-        const [row] = source.selected.indices;
-        if (row !== undefined) choose(target, source.data.node[row]);
+        const [row] = source.selected.indices, { target, node } = source.data;
+        if (row !== undefined && node[row] !== null) choose(target[row], node[row]);
       });
     }
     const dark = matchMedia("(prefers-color-scheme: dark)");

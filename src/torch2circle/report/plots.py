@@ -28,8 +28,9 @@ def plots(facts: Mapping[str, Any]) -> dict[str, Any]:
     """
     document = Document()
     figures = [*_by_tensor(facts), *_by_range(facts), *_by_size(facts), *_details()]
-    for made in figures:
-        document.add_root(made)
+    with document.models.freeze():  # else it would look through all of them for each
+        for made in figures:
+            document.add_root(made)
     numbers: dict[str, str] = {}
     content = _renumbered(document.to_json(deferred=False), numbers)
     return {"document": content, "roots": {str(made.name): numbers[made.id] for made in figures}}
@@ -107,12 +108,14 @@ def _by_range(facts: Mapping[str, Any]) -> list[Any]:
         return []
     tips = [("tensor", "@name"), ("can show", "@low to @high"), ("recorded", "@least to @most"), ("used", "@used{0.0} %"),
             ("saturated", "@saturated{0.0000} %")]  # fmt: skip
-    source = ColumnDataSource(name="ranges", data={
+    source = ColumnDataSource(name="ranges-data", data={
         "x": list(range(len(rows))),
         "begin": [100 * (row["least"] - row["low"]) / (row["high"] - row["low"]) for row in rows],
         "end": [100 * (row["most"] - row["low"]) / (row["high"] - row["low"]) for row in rows],
         "used": [100 * row["used"] for row in rows],
         "saturated": [100 * row["saturated"] for row in rows],
+        "node": [row["at"]["node"] if row["at"] else None for row in rows],
+        "target": [row["at"]["target"] if row["at"] else None for row in rows],
         **{key: [row[key] for row in rows] for key in ("name", "tensor", "low", "high", "least", "most")},
     })  # fmt: skip
     order, title = "quantized tensor, in PyTorch's order", "Recorded values within what the integers can show"

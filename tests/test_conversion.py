@@ -189,6 +189,48 @@ def test_what_tflite_lacks_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "b.tflite").exists()
 
 
+@BOTH
+def test_weights_of_four_bits(tmp_path: Path) -> None:
+    """onert has them in 8, the same integers; LiteRT in 4 again."""
+    rng = np.random.default_rng(2)
+    x = Value(Type((2, 6), F32), "x")
+    quant = Quant(rng.uniform(0.1, 1, 4).astype(np.float32), np.zeros(4, np.int64), 0)
+    weight = Value(Type((4, 6), DType.INT4, quant), "w", data=constant(rng.integers(-8, 8, (4, 6)).astype(np.int8), "w").data)
+    save(
+        graph_of(Node.make("FULLY_CONNECTED", [x, weight, None], [Value(Type((2, 4), F32), "y")]), x),
+        tmp_path / "a.tflite",
+        identifier="TFL3",
+    )
+    made = convert(tmp_path / "a.tflite", tmp_path / "b.circle")
+    assert [f.code for f in made.findings] == ["int4"]
+    assert made.losses == ()
+    given = rng.normal(size=(2, 6)).astype(np.float32)
+    want = given @ (weight.array() * quant.scale[:, None]).T
+    np.testing.assert_allclose(
+        run(tmp_path / "b.circle", given), want, atol=0.02 * np.abs(want).max()
+    )  # activations in 8 bits: 1/127, twice
+    assert convert(tmp_path / "a.tflite", tmp_path / "c.tflite").findings == ()
+    assert not diff(tmp_path / "a.tflite", tmp_path / "c.tflite").without("topology", "weights")
+
+
+def test_element_types_of_circle_alone_are_refused(tmp_path: Path) -> None:
+    data = changed(to_bytes(convolution(), identifier="CIR0"), lambda m: tensor(m, "weight").update(type="GGML_Q4_0"))
+    (tmp_path / "a.circle").write_bytes(data)
+    with pytest.raises(FormatError, match="weight is GGML_Q4_0, which is not supported"):
+        convert(tmp_path / "a.circle", tmp_path / "b.tflite")
+    with pytest.raises(TargetError, match=r"TensorType.GGML_Q4_0 x1"):
+        convert(tmp_path / "a.circle", tmp_path / "b.tflite", keep=True)
+    assert not (tmp_path / "b.tflite").exists()
+
+
+def test_a_state_is_refused_where_the_runtime_has_none(tmp_path: Path) -> None:
+    state = Value(Type((2,), F32), "state", variable=True)
+    x = Value(Type((2,), F32), "x")
+    save(graph_of(Node.make("ADD", [x, state], [Value(x.type, "y")]), x), tmp_path / "a.tflite", identifier="TFL3")
+    with pytest.raises(TargetError, match="keeps a state from call to call"):
+        convert(tmp_path / "a.tflite", tmp_path / "b.circle")
+
+
 def test_weights_in_another_order_are_refused(tmp_path: Path) -> None:
     x = Value(Type((2, 3), F32), "x")
     options = {"weights_format": "SHUFFLED16x1FLOAT32"}

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 import torch2circle
 from tables import Tables, changed, main, tensor
 from test_format import F32, I32, constant, convolution, graph_of, quantized_convolution
-from torch2circle.difference import SECTIONS, Difference, diff, distance_of
+from torch2circle.difference import SECTIONS, Difference, common, diff, distance_of
 from torch2circle.errors import FormatError
 from torch2circle.format import to_bytes
 from torch2circle.ir import Array, DType, Graph, Node, Quant, Type, Value
@@ -84,6 +87,18 @@ def test_other_names_do_not_hide_equal_operators() -> None:
     assert difference.matched == 4
 
 
+@given(st.text("abc", max_size=12), st.text("abcd", max_size=12))
+def test_the_longest_common_subsequence(a: str, b: str) -> None:
+    """Against the table of lengths that its definition gives."""
+    lengths = np.zeros((len(a) + 1, len(b) + 1), int)
+    for i, j in np.ndindex(len(a), len(b)):
+        lengths[i + 1, j + 1] = lengths[i, j] + 1 if a[i] == b[j] else max(lengths[i, j + 1], lengths[i + 1, j])
+    pairs = common(a, b)
+    assert len(pairs) == lengths[-1, -1]
+    assert all(a[i] == b[j] for i, j in pairs)
+    assert all(i < k and j < n for (i, j), (k, n) in pairwise(pairs))
+
+
 def test_names_tell_equal_operators_apart() -> None:
     x = Value(Type((2, 3), F32), "x")
 
@@ -134,14 +149,14 @@ def test_weights_are_counted_in_steps_of_the_scale() -> None:
     (only,) = diff(file(weighted(WEIGHTS)), file(weighted(moved))).sections["weights"]
     assert only.path == "w"
     assert only.facts == {"unequal": 2, "size": 6, "largest": 3.0, "mean": 4 / 6, "unit": "LSB"}
-    assert only.message == "2 of 6 differ, at most 3 LSB, on average 0.6667 LSB"
+    assert only.message == "2 of 6 differ, at most 3 LSB, on average 0.6667"
 
 
 def test_unequal_scales_compare_real_values() -> None:
     """Integers twice as large at half the scale are the same numbers; one more is half a step of the old scale."""
     assert diff(file(weighted(WEIGHTS)), file(weighted(2 * WEIGHTS, scale=0.25))).sections["weights"] == []
     (only,) = diff(file(weighted(WEIGHTS)), file(weighted(2 * WEIGHTS + 1, scale=0.25))).sections["weights"]
-    assert only.facts == {"unequal": 6, "size": 6, "largest": 0.5, "mean": 0.5, "unit": "LSB of the old scale, dequantized"}
+    assert only.facts == {"unequal": 6, "size": 6, "largest": 0.5, "mean": 0.5, "unit": "LSB (real values, old scale)"}
 
 
 def test_uint8_and_int8_are_equal_128_apart() -> None:

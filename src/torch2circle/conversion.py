@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from .ir import DType, Finding, Graph, Node, Value
 from .optimize import rewrite
 from .optimize.engine import Replacement, rule
 from .optimize.layout import const, operand
-from .spec import OPS, has_scheme
+from .spec import OPS, has_scheme, scheme
 from .targets import Target, islands, legalize, target_for
 from .targets.base import EIGHT_BIT
 
@@ -120,6 +120,7 @@ def _half_in_float(node: Node) -> Replacement:
 
 
 def _legal(graph: Graph, target: Target, source: object) -> Graph:
+    graph = _in_bytes(graph)
     graph = rewrite(graph, [_shape_as_operand, *([] if target.reads_halves else [_half_in_float])])
     _must_be_understood(graph, target, source)
     whole = completed(graph, source, custom=lambda node: _is_untouched(node, target))
@@ -131,6 +132,19 @@ def _legal(graph: Graph, target: Target, source: object) -> Graph:
     return made
 
 
+def _in_bytes(graph: Graph) -> Graph:
+    """Constants of 4 bits in 8: the same integers. Where the target is right with 4, its rules make them small again."""
+    new: dict[Value, Value] = {}
+    for node in graph.nodes():
+        inputs = [v if v is None else new.get(v, _in_byte(v)) for v in node.inputs]
+        new.update(zip(node.outputs, node.rebuilt(inputs=inputs).outputs, strict=True))
+    return replace(graph, outputs=tuple(new.get(v, v) for v in graph.outputs))
+
+
+def _in_byte(value: Value) -> Value:
+    return replace(value, type=replace(value.type, dtype=DType.INT8)) if value.data and value.type.dtype is DType.INT4 else value
+
+
 def _must_be_understood(graph: Graph, target: Target, source: object) -> None:
     """Refuse what rewriting would get wrong because torch2circle does not know it."""
     errors = []
@@ -139,11 +153,16 @@ def _must_be_understood(graph: Graph, target: Target, source: object) -> None:
             errors.append((node.out.name, f"{node.op} lacks an operand"))
         elif node.attrs.get("weights_format", "DEFAULT") != "DEFAULT":
             errors.append((node.out.name, f"weights of the format {node.attrs['weights_format']} stand in another order"))
-        elif target.identifier == "CIR0" and any(v is not None and v.variable for v in node.inputs) and not target.runs(node):
+        elif target.identifier == "CIR0" and any(v is not None and v.variable for v in node.inputs) and not _runs_with_state(node, target):
             errors.append((node.out.name, f"{node.op} keeps a state from call to call, which {target.name} does not"))
     if errors:
         hint = "--keep writes the same tables as they are"
         raise TargetError(listed(f"torch2circle cannot convert what is in {source}", errors), hint=hint)
+
+
+def _runs_with_state(node: Node, target: Target) -> bool:
+    """Whether it was measured with a state at all: for most operators the scheme does not ask."""
+    return "+variable" in scheme(node) and target.runs(node)
 
 
 def _is_untouched(node: Node, target: Target) -> bool:
@@ -186,6 +205,10 @@ def _losses(whole: Survey, contents: Contents, graphs: Mapping[str, Graph], meth
                 yield loss("open-size", name, f"dimensions {list(value.type.open)} of any size become {list(value.type.shape)}")
 
 
+def _nibbles(graphs: Mapping[str, Graph]) -> int:
+    return sum(value.type.dtype is DType.INT4 for graph in graphs.values() for value in graph.values())
+
+
 def _behind(source: str | os.PathLike[str]) -> Iterator[Finding]:
     """Files that TFLite's metadata tools append as a ZIP archive, which no identifier keeps."""
     view = opened(source).view
@@ -201,6 +224,9 @@ def _notes(whole: Survey, graphs: Mapping[str, Graph], target: Target) -> Iterat
         types = f"{other.value} become {target.eight_bit.value}"
         message = f"{moved} tensors of {types}, integers and zero points moved by 128: the same real values"
         yield Finding("note", "eight-bit", "<graph>", message)
+    before, after = sum(t.kind == "INT4" for s in whole.subgraphs for t in s.tensors), _nibbles(graphs)
+    if before > after:
+        yield Finding("note", "int4", "<graph>", f"{before - after} constants of int4 become int8: the same integers in twice the bytes")
     halves = sum(t.kind == "FLOAT16" for subgraph in whole.subgraphs for t in subgraph.tensors)
     if halves and not target.reads_halves:
         yield Finding("note", "float16", "<graph>", f"{halves} constants of float16 become float32: the same numbers in twice the bytes")

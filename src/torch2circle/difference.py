@@ -7,12 +7,12 @@ real values: files of one model for different runtimes differ in that, and are c
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -65,7 +65,8 @@ class Difference:
             if changes:
                 lines += ["", name, *(f"  {_SIGNS.get(change.kind, '~')} {change}" for change in changes)]
         lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else [""]
-        lines.append(f"{sum(map(len, self.sections.values()))} differences: {', '.join(counts)}" if counts else "no difference")
+        total = sum(map(len, self.sections.values()))
+        lines.append(f"{total} difference{'s' * (total != 1)}: {', '.join(counts)}" if counts else "no difference")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -145,14 +146,42 @@ def align(old: Subgraph, new: Subgraph) -> dict[int, int]:
         left, right = (dict(_unique(side, key)) for side in (old, new))
         taken = set(found.values())
         found |= {o.index: right[k].index for k, o in left.items() if k in right and o.index not in found and right[k].index not in taken}
-    for by in (_kind_and_shapes, _kind):
-        taken = set(found.values())
-        rest = [o for o in old.operators if o.index not in found], [o for o in new.operators if o.index not in taken]
-        matcher = difflib.SequenceMatcher(None, [by(old, o) for o in rest[0]], [by(new, o) for o in rest[1]], autojunk=False)
-        for block in matcher.get_matching_blocks():
-            for step in range(block.size):
-                found[rest[0][block.a + step].index] = rest[1][block.b + step].index
+    taken = set(found.values())
+    ours, theirs = [o for o in old.operators if o.index not in found], [o for o in new.operators if o.index not in taken]
+    anchors = common([_kind_and_shapes(old, o) for o in ours], [_kind_and_shapes(new, o) for o in theirs])
+    for (a, b), (c, d) in pairwise([(-1, -1), *anchors, (len(ours), len(theirs))]):
+        between = common([o.label for o in ours[a + 1 : c]], [o.label for o in theirs[b + 1 : d]])
+        anchors = [*anchors, *((a + 1 + i, b + 1 + j) for i, j in between)]
+    found |= {ours[i].index: theirs[j].index for i, j in anchors}
     return found
+
+
+def common(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """A longest common subsequence, as pairs of positions.
+
+    By rows of bits (Hyyrö, 2004): bit ``i`` of a row is 0 where the subsequence of ``a[:i + 1]`` is longer than that of ``a[:i]``. So
+    thousands of operators take the time of as many additions of long integers.
+    """
+    places: dict[Hashable, int] = {}
+    for i, item in enumerate(a):
+        places[item] = places.get(item, 0) | 1 << i
+    row = full = (1 << len(a)) - 1
+    rows = []
+    for item in b:
+        hits = row & places.get(item, 0)
+        row = ((row + hits) | (row - hits)) & full
+        rows.append(row)
+    pairs = []
+    i, j = len(a), len(b)
+    while i and j:
+        if rows[j - 1] >> (i - 1) & 1:
+            i -= 1
+            continue
+        j -= 1
+        if not j or rows[j - 1] >> (i - 1) & 1:
+            i -= 1
+            pairs.append((i, j))
+    return pairs[::-1]
 
 
 def _unique(subgraph: Subgraph, key: Any) -> Iterator[tuple[Any, Operator]]:
@@ -174,10 +203,6 @@ def _kind_and_names(subgraph: Subgraph, operator: Operator) -> tuple[str, ...] |
 
 def _kind_and_shapes(subgraph: Subgraph, operator: Operator) -> tuple[Any, ...]:
     return operator.label, *(None if (t := subgraph.tensor(index)) is None else t.shape for index in operator.outputs)
-
-
-def _kind(subgraph: Subgraph, operator: Operator) -> tuple[Any, ...]:
-    return (operator.label,)
 
 
 class _Pair(NamedTuple):
@@ -374,9 +399,7 @@ class _Comparison:
         if distance.unequal == 0:
             return
         unit = f" {distance.unit}" if distance.unit else ""
-        how = (
-            f"{distance.unequal:,} of {distance.size:,} differ, at most {distance.largest:.6g}{unit}, on average {distance.mean:.4g}{unit}"
-        )
+        how = f"{distance.unequal:,} of {distance.size:,} differ, at most {distance.largest:.6g}{unit}, on average {distance.mean:.4g}"
         facts = {k: v for k, v in distance._asdict().items() if k != "unit"} | {"unit": distance.unit or "value"}
         self.say("weights", "values", pair.name, how, **facts)
 
@@ -404,7 +427,7 @@ def distance_of(a: Value, b: Value) -> Distance:
     if {a.type.dtype, b.type.dtype} == {DType.INT8, DType.UINT8}:
         shift = 128 if a.type.dtype is DType.INT8 else -128
     real = quantized and old is not None and new is not None and not _alike(old.shifted(shift), new)
-    unit = ("LSB of the old scale, dequantized" if real else "LSB") if quantized else ""
+    unit = ("LSB (real values, old scale)" if real else "LSB") if quantized else ""
     unequal, largest, total = 0, 0.0, 0.0
     for x, y in _chunks(a.array(), b.array(), old if real else None, new if real else None):
         gap = np.abs(x + (shift if quantized and not real else 0) - y)

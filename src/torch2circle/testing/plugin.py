@@ -29,14 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("circle_golden_dir", "folder of circle_golden's files, beside the test's own file", default="golden")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, Any, Any]:
-    result = yield
+@pytest.hookimpl(hookwrapper=True)  # as pytest 7 knows it, too: that must not fail of a plugin that came with something else
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, None, None]:
+    yield
     # Only now it is known whether a conftest.py, or another plugin, has an option of that name; then the two are one.
     if "--update-golden" in parser.parse_known_and_unknown_args(["--update-golden"])[1]:
         help_ = "accept what is made now as the golden files of the tests that run"
         parser.getgroup("torch2circle").addoption("--update-golden", action="store_true", help=help_)
-    return result
 
 
 def pytest_configure(config: pytest.Config) -> None:

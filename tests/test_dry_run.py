@@ -255,6 +255,17 @@ def test_a_size_over_the_limit_is_refused_without_writing() -> None:
 # -- what an error knows of the others
 
 
+def test_what_is_wrong_with_each_method() -> None:
+    double, missing = nn.Identity(), nn.Identity()
+    double.forward = lambda x: x.double().float() + x.to(torch.bfloat16)  # type: ignore[method-assign]
+    missing.forward = torch.special.i0e  # type: ignore[method-assign,assignment]
+    x = torch.ones(2)
+    with pytest.raises(UnsupportedUse, match=r"method a: dtype not supported: torch\.float64") as caught:
+        torch2circle.export_many({"a": (double.eval(), (x,)), "b": (missing.eval(), (x,)), "c": (nn.ReLU().eval(), (x,))})
+    others = [error.message.splitlines()[0] for error in caught.value.also]
+    assert others == ["method a: dtype not supported: torch.bfloat16", "method b: 1 operator(s) without a lowering:"]
+
+
 def test_an_export_stops_with_the_first_error_and_knows_the_others() -> None:
     class Several(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

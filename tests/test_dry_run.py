@@ -121,8 +121,7 @@ def test_the_exit_code_is_that_of_the_export(folder: Path, run: Run, model: str,
     assert dry == code
     assert dry_err == err
     assert not (folder / f"out.{suffix}").exists()
-    if model != "absent":
-        assert report(run, *args)["exit_code"] == code
+    assert report(run, *args)["exit_code"] == code
 
 
 def test_all_operators_without_a_lowering_and_all_unsupported_uses(folder: Path, run: Run) -> None:  # noqa: F811

@@ -121,8 +121,7 @@ def test_the_exit_code_is_that_of_the_export(folder: Path, run: Run, model: str,
     assert dry == code
     assert dry_err == err
     assert not (folder / f"out.{suffix}").exists()
-    if model != "absent":
-        assert report(run, *args)["exit_code"] == code
+    assert report(run, *args)["exit_code"] == code
 
 
 def test_all_operators_without_a_lowering_and_all_unsupported_uses(folder: Path, run: Run) -> None:  # noqa: F811
@@ -218,6 +217,19 @@ def test_methods_and_shared_constants() -> None:
     assert "can call only one method" in str(outlooks["onert"].error)
 
 
+@pytest.mark.parametrize(
+    ("options", "refused"),
+    [({"dynamic_batch": True}, {"one"}), ({"weights": "float16"}, {"onert", "one"}), ({"io_dtypes": {"output": "uint8"}}, set())],
+)
+def test_the_options_of_the_export_count(options: dict[str, Any], refused: set[str]) -> None:
+    model = quantized() if "io_dtypes" in options else nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    exported = torch2circle.export(model, (torch.ones(2, 3, 8, 8),), **options)
+    outlooks = preflight(exported)
+    assert {outlook.target for outlook in outlooks if outlook.error is not None} == refused
+    for outlook in outlooks:
+        assert outlook.error is not None or outlook.size == len(exported.to_bytes(outlook.target))
+
+
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_the_size_of_a_model_with_equal_constants(target: str) -> None:
     class Twins(nn.Module):
@@ -240,6 +252,17 @@ def test_a_size_over_the_limit_is_refused_without_writing() -> None:
 
 
 # -- what an error knows of the others
+
+
+def test_what_is_wrong_with_each_method() -> None:
+    double, missing = nn.Identity(), nn.Identity()
+    double.forward = lambda x: x.double().float() + x.to(torch.bfloat16)  # type: ignore[method-assign]
+    missing.forward = torch.special.i0e  # type: ignore[method-assign,assignment]
+    x = torch.ones(2)
+    with pytest.raises(UnsupportedUse, match=r"method a: dtype not supported: torch\.float64") as caught:
+        torch2circle.export_many({"a": (double.eval(), (x,)), "b": (missing.eval(), (x,)), "c": (nn.ReLU().eval(), (x,))})
+    others = [error.message.splitlines()[0] for error in caught.value.also]
+    assert others == ["method a: dtype not supported: torch.bfloat16", "method b: 1 operator(s) without a lowering:"]
 
 
 def test_an_export_stops_with_the_first_error_and_knows_the_others() -> None:
@@ -348,7 +371,9 @@ def test_products_that_the_result_cannot_show_and_dead_channels() -> None:
 
     assert codes(layer(1.0, [0.1, 0.2], 0.1)) == []
     assert codes(layer(1.0, [26.0, 30.0], 0.1)) == ["scale-ratio"]
-    assert codes(layer(1.0, [0.1, LEAST], 0.1)) == ["dead-channels"]
+    (dead,) = wild_scales(layer(1.0, [0.1, LEAST], 0.1))
+    assert (dead.severity, dead.code) == ("note", "dead-channels")
+    assert dead.message == "1 channels in 1 layer(s) have weights of zero; this one has the largest share, 1 of 2"
 
 
 def test_a_calibration_with_zeros_and_with_an_outlier() -> None:

@@ -243,6 +243,15 @@ def test_files_without_a_test_are_named_when_all_ran(project: pytest.Pytester) -
     assert STALE not in run(project).outlines
 
 
+def test_two_tests_that_disagree_about_a_file(project: pytest.Pytester) -> None:
+    project.makepyfile(test_net=f"{TEST}def test_other(circle_golden):\n    circle_golden(exported(0.25), 'net.circle')\n")
+    said = run(project, "--update-golden").outlines
+    assert "  by tests that do not make the same, so give each a name of its own: test_net.py::test_net, test_net.py::test_other" in said
+    project.makepyfile(test_net=f"{TEST}def test_other(circle_golden):\n    circle_golden(exported(), 'net.circle')\n")
+    said = run(project, "--update-golden").outlines
+    assert [line for line in said if "by tests" in line] == []
+
+
 def test_workers(project: pytest.Pytester) -> None:
     pytest.importorskip("xdist")
     project.makepyfile(test_net="""

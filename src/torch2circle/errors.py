@@ -110,9 +110,16 @@ class TargetError(UserError):
 
     exit_code = 8
 
-    def __init__(self, message: str, *, hint: str | None = None, refused: Sequence[tuple[str, str, str, Where]] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: Where | None = None,
+        hint: str | None = None,
+        refused: Sequence[tuple[str, str, str, Where]] = (),
+    ) -> None:
         self.refused = list(refused)
-        super().__init__(message, hint=hint)
+        super().__init__(message, where=where, hint=hint)
 
 
 class WriteError(UserError):

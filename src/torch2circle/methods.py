@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import LoadError, TargetError, UserError
+from .errors import LoadError, TargetError, Torch2CircleError, UserError, together
 from .format import save, to_bytes
 from .ir import Finding, Graph
 from .pipeline import ExportedModel, export, metadata_of
@@ -33,20 +33,33 @@ def export_many(methods: Mapping[str, Sequence[Any]], **options: Any) -> Exporte
 
     Raises:
         LoadError: no method, or one that is not given with its inputs.
-        UserError: as ``export``, naming the method.
+        UserError: as ``export``, naming the method; what is wrong with the other methods is its ``also``.
     """
     if not methods:
         raise LoadError("no method to export", hint='pass {"name": (model.method, args)}')
-    exported = {}
+    exported: dict[str, ExportedModel] = {}
+    errors: list[Torch2CircleError] = []
     for name, given in methods.items():
         if not isinstance(given, (tuple, list)) or not 1 < len(given) <= 3:
             raise LoadError(f"method {name} is not given with its example inputs", hint="pass (method, args) or (method, args, kwargs)")
-        try:
-            exported[name] = export(*given, **options)
-        except UserError as error:
+        made = _exported(given, options)
+        if isinstance(made, ExportedModel):
+            exported[name] = made
+            continue
+        for error in made:
             error.message = f"method {name}: {error.message}"
-            raise
+        errors += made
+    if errors:
+        raise together(errors)
     return ExportedMethods(exported)
+
+
+def _exported(given: Sequence[Any], options: Mapping[str, Any]) -> ExportedModel | list[Torch2CircleError]:
+    """A method's export, or all that is wrong with it."""
+    try:
+        return export(*given, **options)
+    except UserError as error:
+        return [error, *error.also]
 
 
 @dataclass(frozen=True)

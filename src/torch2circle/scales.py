@@ -23,8 +23,8 @@ RESCALING = ("ADD", "SUB", "CONCATENATION", "PACK", "MAXIMUM", "MINIMUM", "QUANT
 
 
 def wild_scales(graph: Graph) -> list[Finding]:
-    """Warnings of activations without a range, with a very wide or narrow one, or that vanish in what reads them, and a note for each
-    weight with channels of zeros.
+    """Warnings of activations without a range, with a very wide or narrow one, or that vanish in what reads them, and a note of channels
+    whose weights are zeros.
 
     Codes: ``no-range``, ``wide-range``, ``narrow-range``, ``scale-ratio``, ``dead-channels``.
     """
@@ -34,8 +34,7 @@ def wild_scales(graph: Graph) -> list[Finding]:
         if node.out.origin is not None:  # else a result on the way to what PyTorch calls one
             found += [finding for value in node.outputs for finding in _of_activation(path, value)]
             found += _of_ratio(path, node)
-        found += _of_weight(path, node)
-    return list(dict.fromkeys(found))
+    return [*dict.fromkeys(found), *_dead_channels(graph)]
 
 
 def _of_activation(path: str, value: Value) -> Iterator[Finding]:
@@ -81,14 +80,21 @@ def _steps_of_products(node: Node) -> Array | None:
     return np.asarray(x.scale.astype(np.float64) * weight.type.quant.scale)
 
 
-def _of_weight(path: str, node: Node) -> Iterator[Finding]:
-    weight = node.inputs[1] if OPS[node.op].weighted else None
-    if weight is None or weight.data is None or weight.type.quant is None or weight.type.quant.axis is None:
-        return
-    dead = int((weight.type.quant.scale <= LEAST).sum())
-    if dead:
-        message = f"{weight.name}: {dead} of {len(weight.type.quant.scale)} channels have weights of zero"
-        yield Finding("note", "dead-channels", path, message)
+def _dead_channels(graph: Graph) -> list[Finding]:
+    """One note of all layers: trained networks have such channels everywhere, and in most layers only a few."""
+    layers: dict[Value, tuple[Node, int, int]] = {}
+    for node in graph.nodes():
+        weight = node.inputs[1] if OPS[node.op].weighted else None
+        if weight is None or weight.data is None or weight.type.quant is None or weight.type.quant.axis is None:
+            continue
+        if dead := int((weight.type.quant.scale <= LEAST).sum()):
+            layers[weight] = node, dead, len(weight.type.quant.scale)
+    if not layers:
+        return []
+    node, dead, channels = max(layers.values(), key=lambda layer: layer[1] / layer[2])
+    path, total = node.where.module or "<top>", sum(count for _, count, _ in layers.values())
+    message = f"{total} channels in {len(layers)} layer(s) have weights of zero; this one has the largest share, {dead} of {channels}"
+    return [Finding("note", "dead-channels", path, message)]
 
 
 def _per_tensor(value: Value) -> Quant | None:

@@ -29,14 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("circle_golden_dir", "folder of circle_golden's files, beside the test's own file", default="golden")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, Any, Any]:
-    result = yield
+@pytest.hookimpl(hookwrapper=True)  # as pytest 7 knows it, too: that must not fail of a plugin that came with something else
+def pytest_load_initial_conftests(parser: pytest.Parser) -> Generator[None, None, None]:
+    yield
     # Only now it is known whether a conftest.py, or another plugin, has an option of that name; then the two are one.
     if "--update-golden" in parser.parse_known_and_unknown_args(["--update-golden"])[1]:
         help_ = "accept what is made now as the golden files of the tests that run"
         parser.getgroup("torch2circle").addoption("--update-golden", action="store_true", help=help_)
-    return result
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -145,7 +144,7 @@ class _Summary:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.used: set[str] = set()
-        self.written: set[str] = set()
+        self.written: dict[str, set[str]] = {}  # file -> the tests that wrote it
         self.tests: dict[str, set[Path]] = {}  # golden folder -> the folders of tests that name files in it
         self.unsettled: set[Path] = set()  # folders with a test that was skipped or failed, and so named not all of its files
         self.partial = any(config.getoption(option, default=None) for option in PARTIAL)
@@ -161,8 +160,10 @@ class _Summary:
         for key, value in report.user_properties:
             if key == FOLDER:
                 self.tests.setdefault(str(value), set()).add(folder)
-            elif key in (USED, WRITTEN):
-                (self.used if key == USED else self.written).add(str(value))
+            elif key == USED:
+                self.used.add(str(value))
+            elif key == WRITTEN:
+                self.written.setdefault(str(value), set()).add(report.nodeid)
         if not report.passed:
             self.unsettled.add(folder)
 
@@ -170,8 +171,11 @@ class _Summary:
         stale = [] if self.partial else sorted(self._stale())
         if self.written or stale:
             terminalreporter.section("golden files")
-        for name in sorted(self.written):
+        for name, tests in sorted(self.written.items()):
             terminalreporter.write_line(f"written {name}")
+            if len(tests) > 1:
+                of = ", ".join(sorted(tests))
+                terminalreporter.write_line(f"  by tests that do not make the same, so give each a name of its own: {of}")
         for name in stale:
             terminalreporter.write_line(f"no test compares with {name}: delete it")
 

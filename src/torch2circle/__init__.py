@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .methods import export_many as export_many
     from .pipeline import ExportedModel as ExportedModel
     from .pipeline import export as export
+    from .verify import FilesReport as FilesReport
+    from .verify import Limits as Limits
+    from .verify import compare_files as compare_files
 
 from .errors import (
     Bug,
@@ -46,6 +49,7 @@ from .errors import (
 _LAZY = {
     "export": "pipeline", "ExportedModel": "pipeline", "export_many": "methods", "ExportedMethods": "methods", "load": "loading",
     "implant_qparams": "implant", "register": "lower", "Context": "lower", "Order": "lower", "Value": "ir", "Type": "ir", "DType": "ir",
+    "compare_files": "verify", "FilesReport": "verify", "Limits": "verify",
 }  # fmt: skip
 
 
@@ -65,7 +69,7 @@ def _version() -> str:
 
 
 __all__ = [
-    "Bug", "Context", "DType", "ExportedMethods", "ExportedModel", "FormatError", "LoadError", "MissingRuntime", "Order",
-    "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type", "UnsupportedOps", "UnsupportedUse", "UserError",
-    "Value", "VerifyFailed", "WriteError", "export", "export_many", "implant_qparams", "load", "register",
+    "Bug", "Context", "DType", "ExportedMethods", "ExportedModel", "FilesReport", "FormatError", "Limits", "LoadError", "MissingRuntime",
+    "Order", "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type", "UnsupportedOps", "UnsupportedUse",
+    "UserError", "Value", "VerifyFailed", "WriteError", "compare_files", "export", "export_many", "implant_qparams", "load", "register",
 ]  # fmt: skip

@@ -56,8 +56,7 @@ def graph_of(inputs: tuple[Value, ...], outputs: tuple[Value, ...]) -> Graph:
 def piece(out: Value) -> Graph:
     """What makes one result of an ``isolated`` graph, alone."""
     graph = graph_of((), (out,))
-    constant = {value for value in graph.values() if value.data is not None or value.variable or value.node is not None}
-    return graph_of(tuple(value for value in graph.values() if value not in constant), (out,))
+    return graph_of(tuple(v for v in graph.values() if v.data is None and not v.variable and v.node is None), (out,))
 
 
 def recorded(recording: Recording, value: Value) -> Array:

@@ -108,9 +108,14 @@ def _explained(piece: Piece, nodes: list[Node], places: Array, step: float) -> C
     if not any(v.type.quant is not None for node in nodes for v in node.outputs):
         right = (np.abs(got - real) <= 1) & (np.abs(want - real) <= 1)
         return Counter({name: count for name, count in (("float order of sums", int(right.sum())), ("", int((~right).sum()))) if count})
-    simulated = {mode: _computed(piece, places, mode, nodes) / step for mode in MODES[piece.runtime]}
+    simulated: dict[Rounding, Array] = {}
+    for mode in MODES[piece.runtime]:  # the first that gives all of the runtime's integers is it
+        simulated[mode] = _computed(piece, places, mode, nodes) / step
+        if _same(simulated[mode], got).all():
+            break
     best = max(simulated, key=lambda mode: int(_same(simulated[mode], got).sum()))
-    as_runtime, nearest = _same(simulated[best], got), simulated["nearest"]
+    nearest = simulated["nearest"] if "nearest" in simulated else _computed(piece, places, "nearest", nodes) / step
+    as_runtime = _same(simulated[best], got)
     near = np.abs(want - real) <= 0.5 + _slack(nodes) + TIE
     shown = as_runtime & near
     names = np.full(len(places), "", dtype=object)

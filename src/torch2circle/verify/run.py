@@ -70,14 +70,15 @@ def verify(
             _must_fit(path, theirs, graph, inputs_only=True)
             theirs = None if filecmp.cmp(path, fresh, shallow=False) else theirs
         run = _Run(target, [*sized, *samples], Path(folder), timeout, path or fresh, fresh)
+        ours = as_read(graph, read(fresh).graph)  # its constants are in the file, and need not be unpacked again
         if theirs is None:
-            return run.report(graph, _own_pairs(graph), "")
-        aligned = align(as_read(graph, read(fresh).graph), theirs)
+            return run.report(graph, _own_pairs(ours), "", whole=given is None)
+        aligned = align(ours, theirs)
         shown = path or fresh
         if aligned.share < LEAST_ALIGNED:
             _must_fit(shown, theirs, graph)
             why = f"{shown.name} has {aligned.share:.0%} of the tensors that the model records: of another layout, compared end to end only"
-            return run.report(graph, _own_pairs(graph), why)
+            return run.report(graph, _own_pairs(ours), why, whole=given is None)
         if len(theirs.outputs) != len(graph.outputs) or not any(pair.differs for pair in aligned.pairs):
             _must_fit(shown, theirs, graph)
         return run.report(graph, aligned, "", whole=given is None)

@@ -1,4 +1,4 @@
-"""The Python in the pages about signatures and custom operators runs, from top to bottom."""
+"""The Python in the pages about signatures, custom operators and verification runs, from top to bottom."""
 
 from __future__ import annotations
 
@@ -65,3 +65,13 @@ def test_custom_ops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     ran("custom-ops")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.circle", "net.tflite"]
+
+
+@pytest.mark.skipif(not runtimes.available("onert"), reason="onert is not installed")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own, about its eager quantization
+def test_verify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names = ran("verify")
+    assert names["report"].samples == 6
+    assert len(names["both"].tensors) > 2

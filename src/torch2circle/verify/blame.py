@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import runtimes
 from ..errors import TargetError
-from ..format import save
+from ..format import write
 from ..ir import Array, Graph, Node
 from ..targets.base import Target, with_outputs_apart
 from .isolate import piece, prefix
@@ -51,9 +51,15 @@ def refusal(error: TargetError) -> str:
     return error.message.partition(": ")[2] or error.message
 
 
+def scratch(graph: Graph, path: Path, target: Target) -> Path:
+    """Write a file that nobody will look for after a crash, so that it need not reach the disk."""
+    with open(path, "w+b") as sink:
+        write(graph, sink, identifier=target.identifier)
+    return path
+
+
 def _run(
     target: Target, graph: Graph, batches: Sequence[Sequence[Array]], folder: Path, timeout: float
 ) -> runtimes.Result | TargetError:
-    path = folder / f"part{target.suffix}"
-    save(graph, path, identifier=target.identifier)
+    path = scratch(graph, folder / f"part{target.suffix}", target)
     return runtimes.run_many(str(target.runtime), [(path, batches)], timeout=timeout)[0]

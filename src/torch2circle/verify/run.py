@@ -17,11 +17,11 @@ import numpy as np
 
 from .. import runtimes
 from ..errors import MissingRuntime, TargetError, VerifyFailed
-from ..format import read, save
+from ..format import read
 from ..ir import Array, Graph, Node, Value, Where
 from ..targets.base import Target, with_outputs_apart
 from .align import Aligned, Pair, align, as_read
-from .blame import alone, first_that_fails, refusal
+from .blame import alone, first_that_fails, refusal, scratch
 from .isolate import expected, isolated, judged, plain, recorded, wanted
 from .reasons import Piece, reason
 from .report import Comparison, Report, compare, together
@@ -128,9 +128,7 @@ class _Run:
         return runtimes.run_many(str(self.target.runtime), [(path, batches)], timeout=self.timeout)[0]
 
     def save(self, graph: Graph, name: str) -> Path:
-        path = self.folder / f"{name}{self.target.suffix}"
-        save(graph, path, identifier=self.target.identifier)
-        return path
+        return scratch(graph, self.folder / f"{name}{self.target.suffix}", self.target)
 
     def operators(self, aligned: Aligned, parts: Graph) -> tuple[dict[Value, Comparison], list[Value]]:
         """Each result fed with PyTorch's own values, by the value of the file; and those at which the runtime fails."""

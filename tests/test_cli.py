@@ -152,26 +152,34 @@ def test_verify(folder: Path, run: Run) -> None:
     code, out, err = run("verify", "model.pt", "out.circle", *INPUT)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].split() == ["operator", "equal", "LSB", "SQNR", "dB", "source", "tensor"]
+    assert lines[0].split() == ["operator", "equal", "LSB", "SQNR", "dB", "end", "to", "end", "reason", "source", "tensor"]
     assert [line.split()[0] for line in lines if "CONV_2D" in line] == ["CONV_2D"] * 2
     order = [line.split()[0] for line in lines[1:-1]]
     assert order.index("QUANTIZE") < order.index("CONV_2D") < order.index("DEQUANTIZE")  # as they run
     assert lines[-1].startswith("  output ")
     both = json.loads(run("verify", "model.pt", "out.circle", *INPUT, "--json")[1])
-    assert list(both) == ["outputs", "operators"]
-    assert list(both["operators"][0]) == ["op", "name", "size", "equal", "lsb", "sqnr", "module", "file", "line"]
+    assert list(both) == ["runtime", "samples", "outputs", "operators"]
+    keys = ["op", "name", "size", "equal", "lsb", "sqnr", "reason", "differs", "module", "file", "line", "end_to_end"]
+    assert list(both["operators"][0]) == keys
+    assert both["operators"][0]["end_to_end"] == {"equal": 1.0, "lsb": 0.0, "sqnr": None}
 
 
 def test_verify_a_file_of_another_model(folder: Path, run: Run) -> None:
     torch2circle.export(quantized(seed=1), (IMAGE,)).save("weights.circle")
     torch2circle.export(quantized(), (torch.zeros(1, 3, 9, 9),)).save("size.circle")
     torch2circle.export(nn.Sequential(quantized(), nn.ReLU()).eval(), (IMAGE,), io_layout="nhwc").save("layout.circle")
-    for file, says in (("weights", "LSB in output"), ("size", "has other inputs than the model"), ("layout", "has other inputs")):
+    for file, says in (("size", "has other inputs than the model"), ("layout", "has other inputs")):
         code, out, err = run("verify", "model.pt", f"{file}.circle", *INPUT)
         assert (code, out) == (torch2circle.VerifyFailed.exit_code, "")
         assert f"{file}.circle" in err
         assert says in err
         assert "Traceback" not in err
+    code, out, err = run("verify", "model.pt", "weights.circle", *INPUT)
+    assert code == torch2circle.VerifyFailed.exit_code
+    assert "differs from the model" in out
+    assert err.startswith("error: CONV_2D 2 is not the model's: ")  # the first of two
+    assert "`1.weight` differs in" in err
+    assert "Traceback" not in err
 
 
 def test_verify_a_file_that_is_none(folder: Path, run: Run) -> None:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from .pipeline import ExportedModel as ExportedModel
     from .pipeline import export as export
     from .report import write_report as write_report
+    from .verify import FilesReport as FilesReport
+    from .verify import Limits as Limits
+    from .verify import compare_files as compare_files
 
 from .errors import (
     Bug,
@@ -54,6 +57,7 @@ _LAZY = {
     "check": "checks", "convert": "conversion", "Converted": "conversion", "diff": "difference", "Difference": "difference",
     "implant_qparams": "implant", "register": "lower", "Context": "lower", "Order": "lower", "Value": "ir", "Type": "ir", "DType": "ir",
     "write_report": "report",
+    "compare_files": "verify", "FilesReport": "verify", "Limits": "verify",
 }  # fmt: skip
 
 
@@ -73,8 +77,8 @@ def _version() -> str:
 
 
 __all__ = [
-    "Bug", "Context", "Converted", "DType", "Difference", "ExportedMethods", "ExportedModel", "FormatError", "LoadError",
-    "MissingRuntime", "Order", "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type", "UnsupportedOps",
-    "UnsupportedUse", "UserError", "Value", "VerifyFailed", "WriteError", "check", "convert", "diff", "export", "export_many",
-    "implant_qparams", "load", "register", "write_report",
+    "Bug", "Context", "Converted", "DType", "Difference", "ExportedMethods", "ExportedModel", "FilesReport", "FormatError", "Limits",
+    "LoadError", "MissingRuntime", "Order", "QuantizationError", "RecordError", "TargetError", "Torch2CircleError", "Type",
+    "UnsupportedOps", "UnsupportedUse", "UserError", "Value", "VerifyFailed", "WriteError", "check", "compare_files", "convert", "diff",
+    "export", "export_many", "implant_qparams", "load", "register", "write_report",
 ]  # fmt: skip

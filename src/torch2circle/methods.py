@@ -110,19 +110,20 @@ class ExportedMethods:
         found = ((name, finding) for name, method in self.methods.items() for finding in method.diagnostics(target))
         return tuple(replace(finding, path=f"{name}: {finding.path}") for name, finding in found)
 
-    def verify(self, target: str, path: str | os.PathLike[str] | None = None) -> Report:
+    def verify(self, target: str, path: str | os.PathLike[str] | None = None, *, timeout: float = 600) -> Report:
         """Call each method of the file through its signature, and run its operators one by one, as ``ExportedModel.verify`` does.
 
         Args:
             target: its runtime is used.
-            path: a file saved for that target; None writes a temporary one.
+            path: a file saved for that target, whose own operators are judged; None writes a temporary one.
+            timeout: seconds that one run of a method may take.
 
         Raises:
             MissingRuntime, TargetError, FormatError, VerifyFailed: as ``ExportedModel.verify``.
         """
         from .verify import verify_methods
 
-        return verify_methods(self, target_for(None, target), None if path is None else Path(path))
+        return verify_methods(self, target_for(None, target), None if path is None else Path(path), timeout)
 
     def explain(self, folder: str | os.PathLike[str], target: str) -> list[Path]:
         """Write every stage of each method into a folder below ``folder``, called like the method."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from . import __version__, shapes, spec
+from . import __version__, samples, shapes, spec
 from .boundary import with_integer_io
 from .errors import Bug, RecordError, TargetError, UnsupportedUse, UserError, WriteError
 from .format import save, to_bytes
@@ -113,9 +113,8 @@ def export(
         return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps, weights)
 
     dims = _open_dims(model, loaded, dynamic_batch, dynamic_shapes)
-    if not any(dims):
-        return exported(loaded.args, loaded.kwargs)
-    return _of_any_size(exported, loaded, dims)
+    made = _of_any_size(exported, loaded, dims) if any(dims) else exported(loaded.args, loaded.kwargs)
+    return replace(made, again=exported, example=(loaded.args, loaded.kwargs))
 
 
 def _of_any_size(exported: Callable[..., ExportedModel], loaded: Program, dims: Sequence[shapes.Dims]) -> ExportedModel:
@@ -157,6 +156,7 @@ class ExportedModel:
     ``steps`` how far apart two right ways of rounding at run time may be.
 
     With open dimensions, ``twin`` is the same model for other ``sizes`` of them, and what is written is what both have in common.
+    ``again`` records the model on other inputs than ``example``.
     """
 
     recording: Recording
@@ -167,6 +167,8 @@ class ExportedModel:
     weights: str = "stored"
     twin: ExportedModel | None = None
     sizes: tuple[Sizes, ...] = ()
+    again: Callable[..., ExportedModel] | None = field(default=None, repr=False)
+    example: samples.Inputs | None = field(default=None, repr=False)
     _legal: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def for_target(self, target: str | Target) -> Graph:
@@ -263,24 +265,52 @@ class ExportedModel:
         """What the user should know: raised scales, doubtful calibration, and for a target its float islands."""
         return self.findings if target is None else (*self.findings, *islands(self.for_target(target)))
 
-    def verify(self, target: str, path: str | os.PathLike[str] | None = None) -> Report:
-        """Run the file in the target's runtime on the recorded inputs, of each recorded size, and compare it with what PyTorch computed.
+    def verify(
+        self,
+        target: str,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        inputs: Sequence[Any] = (),
+        random: int = 0,
+        timeout: float = 600,
+    ) -> Report:
+        """Run the file in the target's runtime and compare every tensor with what PyTorch computed: end to end, and operator by operator.
+
+        The inputs are the recorded ones, of each recorded size, and those asked for here, on which the model is run again.
 
         Args:
             target: its runtime is used.
-            path: a file saved for that target; None writes a temporary one.
+            path: a file saved for that target, whose own operators are judged; None writes a temporary one.
+            inputs: further samples, each a tensor, a tuple of arguments or a mapping of named ones.
+            random: how many random samples more, of the recorded shapes, types and ranges; the same on each call.
+            timeout: seconds that one run of a file may take.
 
         Returns:
-            The outputs of the file end to end, and each operator of a fresh export fed with PyTorch's own values.
+            The outputs of the file end to end, and each operator of it fed with PyTorch's own values, with the reason of what differs.
 
         Raises:
             MissingRuntime: the target's runtime is not installed.
-            TargetError, FormatError: the runtime refuses the file, or it is none.
+            TargetError, FormatError: the runtime refuses the file, dies of it or does not return, by the first operator that makes it so;
+                or it is no file.
+            RecordError: a sample is of another type than the recorded inputs, or the model does something else with it.
             VerifyFailed: ``path`` was made from another model. Differences of the operators raise nothing: see ``Report.ok``.
         """
         from .verify import verify
 
-        return verify(self, target_for(None, target), None if path is None else Path(path))
+        more = [self._on(samples.as_inputs(sample), f"sample {number}") for number, sample in enumerate(inputs, start=1)]
+        more += [self._on(samples.drawn(self.example, seed), f"random sample {seed + 1}") for seed in range(random) if self.example]
+        return verify(self, target_for(None, target), None if path is None else Path(path), more, timeout)
+
+    def _on(self, sample: samples.Inputs, name: str) -> ExportedModel:
+        """The model recorded on other inputs of the same types."""
+        if self.again is None or self.example is None:
+            raise Bug("an exported model without the means to record it again")
+        samples.must_be_alike(self.example, sample, name)
+        other = self.again(*sample)
+        if [(call.op, call.outs) for call in other.recording.calls] != [(call.op, call.outs) for call in self.recording.calls]:
+            message = f"the model runs other operators on {name} than on the recorded inputs"
+            raise RecordError(message, hint="a file holds one way through the model: it cannot be verified on inputs that take another")
+        return other
 
     def explain(self, folder: str | os.PathLike[str], target: str) -> list[Path]:
         """Write every stage as text into ``folder``, as far as the model gets.

@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def loading_options(command: F) -> F:
-    """The options that tell how to get a model and its example inputs."""
+def loading_options(command: F, several: bool = False) -> F:
+    """The options that tell how to get a model and its example inputs; ``several``: ``--inputs`` may be repeated, for more samples."""
     file = click.Path(path_type=Path)
+    more = " Repeat for more samples; the first one is exported." if several else ""
     raised = "Raise the weight scale of a channel whose bias does not fit int32, or stop."
     options = [
         click.option("--input", "shapes", multiple=True, metavar="[NAME=]1x3x224x224[:DTYPE]", help="Shape of an example input, filled "
                      "with fixed random numbers. Repeat for more inputs."),
-        click.option("--inputs", "sample", type=file, metavar="FILE", help="Example inputs from a .npz, .npy or .pt file."),
+        click.option("--inputs", "sample", type=file, metavar="FILE", multiple=several, help="Example inputs from a .npz, .npy or .pt "
+                     f"file.{more}"),
         click.option("--state", type=file, metavar="FILE", help="state_dict to load into the model that package.module:factory makes."),
         click.option("--trust-pickle", is_flag=True, help="Run the code in a pickled model. Only for files you made yourself."),
         click.option("--custom-op", "custom_ops", multiple=True, metavar="NS::OP[=CODE]", help="Write this PyTorch operator as a custom "
@@ -48,6 +50,11 @@ def loading_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def sampled_options(command: F) -> F:
+    """``loading_options`` with any number of samples."""
+    return loading_options(command, several=True)
 
 
 def exported_model(model: str, stage: Callable[[str], None], **loading: Any) -> ExportedModel | ExportedMethods:

@@ -143,7 +143,8 @@ class _GraphReader:
         for index in outputs:
             if index in self.values:
                 self.file.fail(f"{op} writes {self.name(index)}, which is a constant, an input or another operator's result")
-        node = Node.make(op, inputs, [Value(self.type(index), self.name(index)) for index in outputs], attrs)
+        results = [Value(self.type(i), self.name(i), variable=bool(self.tensors[i].get("is_variable"))) for i in outputs]
+        node = Node.make(op, inputs, results, attrs)
         self.values.update(zip(outputs, node.outputs, strict=True))
 
     def operation(self, operator: WireTable) -> tuple[str, Mapping[str, Any]]:

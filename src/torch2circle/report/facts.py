@@ -134,7 +134,7 @@ def _layer_of(node: Node, by_name: Mapping[str, int], by_place: Mapping[str, int
 def _compared(c: Comparison) -> dict[str, Any]:
     """``sqnr`` is None where nothing differs."""
     row = {"lsb": c.lsb, "equal": c.share, "size": c.size, "differ": c.size - c.equal}
-    return row | {"sqnr": None if math.isinf(c.sqnr) else round(c.sqnr, 2), "reason": getattr(c, "reason", "") or ""}
+    return row | {"sqnr": None if math.isinf(c.sqnr) else round(c.sqnr, 2), "reason": c.reason}
 
 
 def _value(value: Value) -> dict[str, Any]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from ..errors import WriteError
+from ..format import whole_file
 from .report import Comparison
 
 Row = tuple[Comparison, Sequence[str]]
@@ -55,13 +52,5 @@ def write(data: bytes, path: Path) -> None:
     Raises:
         WriteError: a missing folder, no permission, a full disk.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with open(part, "xb") as sink:
-            sink.write(data)
-        os.replace(part, path)
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}", hint="name a file in a folder that exists") from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with whole_file(path) as sink:
+        sink.write(data)

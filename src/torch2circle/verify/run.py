@@ -293,7 +293,7 @@ def verify_methods(exported: ExportedMethods, target: Target, path: Path | None 
             operators_of = fresh_ones
         operators = [replace(c, name=f"{name}: {c.name}") for name, report in operators_of.items() for c in report.operators]
         tensors = [replace(c, name=f"{name}: {c.name}") for name, report in fresh_ones.items() for c in report.tensors] if same else []
-        unverified = sorted({code for report in alone.values() for code in report.unverified})
+        unverified = sorted({code for report in fresh_ones.values() for code in report.unverified})
         if unverified:  # a runtime takes a file as a whole or not at all
             return Report(str(target.runtime), (), operators, 0.0, unverified)
         results = runtimes.run_many(str(target.runtime), jobs, timeout=timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,8 +172,7 @@ def _tables(report: Report) -> dict[str, Any]:
 
 def _numbers(c: Comparison) -> dict[str, Any]:
     """JSON has no infinities: what is bit-equal has no SQNR, and what could not be run no largest difference."""
-    finite = {"lsb": c.lsb, "sqnr": c.sqnr}
-    return {"equal": c.share, **{key: value if abs(value) != float("inf") else None for key, value in finite.items()}}
+    return {"equal": c.share, **{key: value if isfinite(value) else None for key, value in (("lsb", c.lsb), ("sqnr", c.sqnr))}}
 
 
 def _row(c: Comparison) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class Piece:
 
 def reason(piece: Piece) -> str:
     """The reasons in words, the most frequent first, with how many elements each explains if there are several; "" if all are equal."""
+    with np.errstate(all="ignore"):  # infinities and NaN may be among the elements: no comparison holds for them
+        return _reason(piece)
+
+
+def _reason(piece: Piece) -> str:
     c, model = piece.compared, piece.model
     tensor = piece.out.origin.tensor if piece.out.origin else -1
     if c.equal == c.size:

@@ -144,7 +144,7 @@ def compare(value: Value, got: Array, want: Array, step: float | None = None) ->
     off = np.subtract(real, wanted, out=np.zeros(want.shape), where=unlike)
     difference = np.abs(off) / (step or step_of(value, want))
     signal, noise = np.square(wanted[np.isfinite(wanted)]).sum(), np.square(off).sum()
-    sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise))
+    sqnr = float("inf") if noise == 0 else 10 * float(np.log10(max(signal, 1e-300) / noise)) if np.isfinite(noise) else -float("inf")
     broken = np.isnan(difference)
     difference = np.where(broken, np.inf, difference)
     return Comparison(*place, int((difference < 0.5).sum()), float(np.round(difference.max(initial=0.0), 3)), sqnr)

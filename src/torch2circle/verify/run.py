@@ -282,14 +282,14 @@ def verify_methods(exported: ExportedMethods, target: Target, path: Path | None 
             signature = runtimes.Signature(name, graph.input_names, graph.output_names) if target.calls_methods else None
             jobs.append(runtimes.Job(file, [batch, batch], signature))
         same = filecmp.cmp(file, fresh, shallow=False)
-        alone = {name: verify(method, target, timeout=timeout) for name, method in exported.methods.items()}
+        fresh_ones = {name: verify(method, target, timeout=timeout) for name, method in exported.methods.items()}
         if not same:  # each method of the file, its own operators
             operators_of = {n: verify(m, target, path, timeout=timeout, given=theirs[n]) for n, m in exported.methods.items()}
         else:
-            operators_of = alone
+            operators_of = fresh_ones
         operators = [replace(c, name=f"{name}: {c.name}") for name, report in operators_of.items() for c in report.operators]
-        tensors = [replace(c, name=f"{name}: {c.name}") for name, report in alone.items() for c in report.tensors] if same else []
-        unverified = sorted({code for report in alone.values() for code in report.unverified})
+        tensors = [replace(c, name=f"{name}: {c.name}") for name, report in fresh_ones.items() for c in report.tensors] if same else []
+        unverified = sorted({code for report in fresh_ones.values() for code in report.unverified})
         if unverified:  # a runtime takes a file as a whole or not at all
             return Report(str(target.runtime), (), operators, 0.0, unverified)
         results = runtimes.run_many(str(target.runtime), jobs, timeout=timeout)
@@ -300,10 +300,11 @@ def verify_methods(exported: ExportedMethods, target: Target, path: Path | None 
         run = _Run(target, [exported[name]], file, timeout, file, file)
         made = run.outputs(graph, result.outputs[:1])
         if all(not c.differs for c in operators):
-            _must_be_as_close(file, made, alone[name].outputs)
+            _must_be_as_close(file, made, fresh_ones[name].outputs)
         outputs += [replace(c, name=f"{name}: {c.name}") for c in made]
         seconds += result.seconds[-1]
-    return Report(str(target.runtime), outputs, operators, seconds, tensors=tensors)
+    unaligned = "; ".join(f"{name}: {report.unaligned}" for name, report in operators_of.items() if report.unaligned)
+    return Report(str(target.runtime), outputs, operators, seconds, tensors=tensors, unaligned=unaligned)
 
 
 def _must_fit(path: Path, theirs: Graph, graph: Graph, inputs_only: bool = False) -> None:

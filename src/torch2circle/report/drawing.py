@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from .layout import HEIGHT, WIDTH, Edge, Layout, Point, layout
 
-LETTERS = 27
+LETTERS = 24
 """What fits into a box."""
 
 

@@ -452,15 +452,30 @@ def test_the_command_refuses_what_it_cannot_do(folder: Path, capfd: pytest.Captu
 def test_the_command_fails_where_an_operator_is_wrong_and_keeps_the_page(
     folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torch2circle import verify as module
+    from torch2circle.verify import run as module
 
     run(capfd, "model.pt", "model.circle", "--input", "1x4", "--no-verify")
     compare = module.compare
     monkeypatch.setattr(module, "compare", lambda *args: replace(compare(*args), lsb=3.0))
     code, _, err = run(capfd, "report", "model.pt", "model.circle", "--input", "1x4")
     assert code == VerifyFailed.exit_code
-    assert "is off by 3 LSB in onert" in err
+    assert "in onert, " in err
+    assert "off by 3 LSB" in err
     assert (folder / "model.html").exists()
+
+
+def test_a_file_with_another_weight_is_shown_with_the_operator_at_fault(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(capfd, "model.pt", "model.circle", "--input", "1x4", "--no-verify")
+    model = torch.load("model.pt", weights_only=False)
+    with torch.no_grad():
+        model[0].weight[0, 0] += 1
+    torch.save(model, "model.pt")
+    code, out, err = run(capfd, "report", "model.pt", "model.circle", "--input", "1x4", "--json", "--trust-pickle")
+    assert code == VerifyFailed.exit_code
+    assert "in onert, FULLY_CONNECTED 1: `0.weight` differs in 1 of 12 elements" in err
+    sides = {side["target"]: [node["grade"] for node in side["nodes"]] for side in json.loads(out)["targets"]}
+    assert sides["onert"].count("off") == 1
+    assert "off" not in sides["litert"]
 
 
 # -- in a browser

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..ir import Graph, Node, Value
 from ..pipeline import ExportedModel
-from ..verify import Comparison
+from ..verify import Comparison, Limits, Report
 from . import cost, doctor
 from .doctor import short
 from .places import source_of, text_of
@@ -17,7 +17,10 @@ from .ranges import ranges
 from .sides import Side, measured_at
 
 GRADES = ("exact", "rare", "some", "many", "off", "unmeasured")
-"""How an operator did: bit-equal; at most one step off in less than 0.1 %, 1 % or more of its elements; farther off; not compared."""
+"""How an operator did: bit-equal; at most one step off in less than 0.1 %, 1 % or more of its elements; farther off, or not what the
+model says; not compared."""
+LEAST_SQNR = -999.0
+"""For what is infinitely far off, which JSON has no number for."""
 
 
 def facts(exported: ExportedModel, sides: Sequence[Side], model: str, file: Path | None) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def grade(c: Comparison | None) -> str:
     """One of ``GRADES``."""
     if c is None:
         return "unmeasured"
-    if c.lsb > 1:
+    if c.lsb > 1 or c.differs:
         return "off"
     if c.equal == c.size:
         return "exact"
@@ -74,6 +77,7 @@ def _side(exported: ExportedModel, side: Side, layers: Sequence[Mapping[str, Any
             "lsb": report.lsb if report.outputs else None,
             "operator_lsb": worst.lsb if worst else 0.0,
             "worst": worst.name if worst else "",
+            "wrong": _wrong(report),
             "unverified": list(report.unverified),
             "outputs": [{"name": name, **_compared(c)} for name, c in zip(graph.output_names, report.outputs, strict=False)],
         }
@@ -88,6 +92,12 @@ def _side(exported: ExportedModel, side: Side, layers: Sequence[Mapping[str, Any
         "sizes": cost.sizes(graph),
         "findings": [vars(finding) for finding in of_target],
     }
+
+
+def _wrong(report: Report) -> str:
+    """The first operator at fault and what is wrong with it, or why the file does not run; "" if all is well."""
+    first, limits = report.first_wrong(), Limits()
+    return f"{first.op} {first.name}: {', '.join(limits.broken_by(first))}" if first else report.failed
 
 
 def _nodes(
@@ -134,7 +144,7 @@ def _layer_of(node: Node, by_name: Mapping[str, int], by_place: Mapping[str, int
 def _compared(c: Comparison) -> dict[str, Any]:
     """``sqnr`` is None where nothing differs."""
     row = {"lsb": c.lsb, "equal": c.share, "size": c.size, "differ": c.size - c.equal}
-    return row | {"sqnr": None if math.isinf(c.sqnr) else round(c.sqnr, 2), "reason": c.reason}
+    return row | {"sqnr": None if c.sqnr == math.inf else round(max(c.sqnr, LEAST_SQNR), 2), "reason": c.reason}
 
 
 def _value(value: Value) -> dict[str, Any]:

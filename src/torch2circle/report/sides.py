@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import Bug, UserError, VerifyFailed
+from ..errors import UserError, VerifyFailed
+from ..format import unique_names
 from ..ir import Graph, Node, Value
 from ..pipeline import ExportedModel
 from ..targets import Target
@@ -58,11 +59,10 @@ def _size(exported: ExportedModel, target: Target) -> int:
 
 
 def by_value(graph: Graph, report: Report) -> dict[Value, Comparison]:
-    """The report's operators by the value that each was measured at: in the order of the graph, custom ones left out."""
-    made = [out for node in graph.nodes() if node.op != "CUSTOM" for out in node.outputs if out.origin is not None]
-    if [value.name for value in made] != [c.name for c in report.operators]:
-        raise Bug("the report of a verification does not name the graph's recorded values in their order")
-    return dict(zip(made, report.operators, strict=True))
+    """The report's operators by the value that each was measured at. What only a file has is at none."""
+    made = {c.name: c for c in report.operators}
+    named = zip(graph.values(), unique_names(graph.values()), strict=True)
+    return {value: made[name] for value, name in named if value.node is not None and name in made}
 
 
 def measured_at(graph: Graph, compared: Mapping[Value, Comparison]) -> dict[Node, Node]:

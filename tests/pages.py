@@ -119,7 +119,7 @@ class Page:
     def __init__(self, path: Path) -> None:
         self.path, self.text = path, path.read_text(encoding="utf-8")
         self.name = re.sub(r"\W", "_", path.relative_to(ROOT).with_suffix("").as_posix()).removeprefix("docs_")
-        self.module = types.ModuleType(self.name)
+        self.module = types.ModuleType(f"page_{self.name}")  # torchao.md must not stand in the way of `import torchao`
         self.module.__file__ = f"{self.name}.py"
         self.printed, self.said, self.code = "", "", 0
         self.unlike: list[str] = []
@@ -135,7 +135,7 @@ class Page:
             PageError: a block fails, which ends the page, or some print something else than the page shows.
         """
         before = set(sys.modules)
-        sys.modules[self.name] = self.module  # classes that are pickled or scripted are looked up there
+        sys.modules[self.module.__name__] = self.module  # classes that are pickled or scripted are looked up there
         sys.path.insert(0, str(Path.cwd()))
         try:
             for block in blocks(self.text):
@@ -195,7 +195,8 @@ class Page:
         elif words[:1] == ["cat"]:
             self.code, printed = 0, "".join(Path(name).read_text(encoding="utf-8") for name in words[1:])
         else:
-            raise PageError(f"{self.path}:{line}: only torch2circle, python, pytest and cat are run: mark the block `<!-- not run: why -->`")
+            known = "only torch2circle, python, pytest and cat are run"
+            raise PageError(f"{self.path}:{line}: {known}: mark the block `<!-- not run: why -->`")
         if shown:
             self._must_be(shown, printed, line)
         self.said = printed

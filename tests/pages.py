@@ -3,6 +3,7 @@
 - ``python`` runs in one namespace a page, in an empty folder. With ``title="net.py"`` it is a file of that name, for a later command.
 - ``console`` has commands behind ``$`` and what they print; ``...`` stands for what varies: a part of a line, or, alone, any lines.
 - ``sh`` has commands, each of which must end with exit code 0.
+- Commands are ``torch2circle``, ``python`` and ``pytest``, which are run, and ``cat``.
 - ``text`` below ``<!-- prints -->`` is what the Python in front of it prints.
 - Below ``<!-- numbers vary -->`` (or ``<!-- prints, numbers vary -->``) each number that is shown stands for any: those of another machine.
 - ``<!-- not run: why -->`` stands in front of a block that is not run, ``<!-- setup ... -->`` holds Python that the reader does not see.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import io
 import linecache
+import os
 import re
 import shlex
 import subprocess
@@ -30,10 +32,15 @@ from markdown_it import MarkdownIt
 from torch2circle import cli
 
 ROOT = Path(__file__).parents[1]
-PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "examples/README.md", "examples/golden_project/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 SHOWN = {"text", "json", "yaml", "toml", "cpp"}
 RUN = {"python", "console", "sh"}
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d[\d,]*(?:\.\d+)?(?:e[+-]\d+)?|inf)(?![\w])")
+# pytest tells its workers, and what it starts, what it is doing: a run of its own must not hear of that
+_OUTER = ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID")
 _COMMENT = re.compile(r"\s*<!--\s*(prints, numbers vary|numbers vary|prints|setup|not run)\b:?(.*?)-->\s*", re.DOTALL)
 
 
@@ -112,7 +119,7 @@ class Page:
     def __init__(self, path: Path) -> None:
         self.path, self.text = path, path.read_text(encoding="utf-8")
         self.name = re.sub(r"\W", "_", path.relative_to(ROOT).with_suffix("").as_posix()).removeprefix("docs_")
-        self.module = types.ModuleType(self.name)
+        self.module = types.ModuleType(f"page_{self.name}")  # torchao.md must not stand in the way of `import torchao`
         self.module.__file__ = f"{self.name}.py"
         self.printed, self.said, self.code = "", "", 0
         self.unlike: list[str] = []
@@ -128,7 +135,7 @@ class Page:
             PageError: a block fails, which ends the page, or some print something else than the page shows.
         """
         before = set(sys.modules)
-        sys.modules[self.name] = self.module  # classes that are pickled or scripted are looked up there
+        sys.modules[self.module.__name__] = self.module  # classes that are pickled or scripted are looked up there
         sys.path.insert(0, str(Path.cwd()))
         try:
             for block in blocks(self.text):
@@ -180,13 +187,16 @@ class Page:
         self._must_have_worked(line)
         if words[:1] == ["torch2circle"]:
             self.code, printed = in_process(words[1:])
-        elif words[:1] == ["python"]:
-            done = subprocess.run([sys.executable, *words[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        elif words[:1] in (["python"], ["pytest"]):
+            call = [sys.executable, *(["-m", "pytest"] if words[0] == "pytest" else []), *words[1:]]
+            outer = {name: value for name, value in os.environ.items() if name not in _OUTER}
+            done = subprocess.run(call, env=outer, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
             self.code, printed = done.returncode, done.stdout
         elif words[:1] == ["cat"]:
             self.code, printed = 0, "".join(Path(name).read_text(encoding="utf-8") for name in words[1:])
         else:
-            raise PageError(f"{self.path}:{line}: only torch2circle, python and cat are run: mark the block `<!-- not run: why -->`")
+            known = "only torch2circle, python, pytest and cat are run"
+            raise PageError(f"{self.path}:{line}: {known}: mark the block `<!-- not run: why -->`")
         if shown:
             self._must_be(shown, printed, line)
         self.said = printed

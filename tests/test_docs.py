@@ -80,7 +80,7 @@ def test_a_block_that_is_neither_run_nor_marked_is_a_fault(text: str, says: str)
     [
         ("```python\nassert 1 == 2\n```", ":2: AssertionError"),
         ("```python\nprint(1)\n```\n\n<!-- prints -->\n```text\n2\n```", "and this was printed:\n1"),
-        ("```sh\nrm x\n```", "only torch2circle, python and cat are run"),
+        ("```sh\nrm x\n```", "only torch2circle, python, pytest and cat are run"),
         ("```console\n$ torch2circle inspect absent\n```\n\n```sh\ncat a.md\n```", "exit code 12"),
         ("```sh\ntorch2circle inspect absent\n```", "exit code 12"),
         ("```console\n$ torch2circle inspect absent\n...\n$ echo $?\n3\n```", "the page shows\n3"),

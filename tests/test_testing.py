@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -371,25 +370,10 @@ def test_long_differences_are_cut(tmp_path: Path) -> None:
     assert (tmp_path / "kept" / "net.tflite.txt").exists()
 
 
-# -- what the documents show
+# -- the example; test_docs runs what docs/golden.md shows
 
 
-DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "golden_project"
-
-
-@pytest.mark.skipif(not runtimes.available("litert"), reason="LiteRT is not installed")
-def test_the_page_about_golden_files(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    block = re.search(r"^```python\n(.*?)^```", (DOCS / "golden.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert block is not None
-    (pytester.path / "test_classifier.py").write_text(block[1])
-    torch.save(nn.Linear(16, 4).eval(), pytester.path / "classifier.pt")
-    made = run(pytester, "--update-golden", "-W", "ignore")
-    made.assert_outcomes(passed=1)
-    assert sorted(path.name for path in (pytester.path / "golden").iterdir()) == [
-        "classifier.circle", "classifier.circle.txt", "classifier.tflite", "classifier.tflite.txt",
-    ]  # fmt: skip
 
 
 @pytest.mark.skipif(not all(map(runtimes.available, ("onert", "litert"))), reason="a runtime is not installed")

@@ -191,6 +191,16 @@ def test_every_diagnostic_of_the_catalogue_has_an_example(code: str) -> None:
     assert any(re.fullmatch(re.escape(made).replace(r"\*", r"\w+"), code) for made in codes())
 
 
+def test_the_page_about_conversions_has_every_code() -> None:
+    tree = ast.parse((SOURCE / "conversion.py").read_text(encoding="utf-8"))
+    calls = [(getattr(node.func, "id", ""), node.args) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    made = [args[0 if name == "loss" else 1] for name, args in calls if name in ("loss", "Finding")]
+    said = {str(code.value) for code in made if isinstance(code, ast.Constant)}
+    assert len(said) > 5
+    text = (DOCS / "convert.md").read_text(encoding="utf-8")
+    assert {code for code in said if f"`{code}`" not in text} == set()
+
+
 # -- figures
 
 

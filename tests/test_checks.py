@@ -252,3 +252,13 @@ def test_what_is_no_model() -> None:
     for data in (b"", b"\0" * 100, b"\0\0\0\0TFL3", b"\xff" * 4 + b"CIR0" + b"\xff" * 64):
         with pytest.raises(FormatError):
             check(data)
+
+
+def test_a_convolution_of_three_dimensions_is_an_error_and_no_crash() -> None:
+    def flatten(model: Tables) -> None:
+        weight = tensor(model, "weight")
+        weight["shape"] = [weight["shape"][0], int(np.prod(weight["shape"][1:-1])), weight["shape"][-1]]
+
+    found = [f for f in check(floats(flatten)) if f.code == "shape"]
+    assert [f.severity for f in found] == ["error"]
+    assert "too few dimensions: weight" in found[0].message

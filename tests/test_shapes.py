@@ -298,17 +298,3 @@ def test_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
         assert (code, said in err) != (0, False), err
         assert said in err
     assert not Path("none.tflite").exists()
-
-
-def test_the_documents_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-    class Pooled(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.mean(3)
-
-    names: dict[str, Any] = {"torch": torch, "torch2circle": torch2circle, "model": Pooled().eval(), "example": drawn(1, 3, 20, 4)}
-    for block in re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)[:2]:
-        exec(block, names)
-    assert [str(v.type) for v in names["exported"].for_target("litert").outputs] == ["float32[1?,3,20?]"]
-    assert Path("model.circle").exists()

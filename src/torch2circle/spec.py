@@ -226,7 +226,7 @@ def has_scheme(node: Node) -> bool:
     asked = {spec.data, *(() if spec.index is None else (spec.index,))}
     if spec.weighted or spec.options == "ReducerOptions" or node.op in ("REVERSE_V2", "ATAN2"):
         asked.add(1)
-    return bool(node.outputs) and all(i < len(node.inputs) and node.inputs[i] is not None for i in asked)
+    return bool(node.outputs) and all(i < len(node.inputs) and node.inputs[i] is not None for i in asked) and _flat(node) is None
 
 
 def _weighted_scheme(node: Node, data: Value, weight: Value) -> str:
@@ -282,6 +282,8 @@ def check_node(node: Node) -> list[Finding]:
     low, high = OPS[node.op].inputs
     if not low <= len(node.inputs) <= high:
         return [Finding("error", "arity", path, f"{node.op} has {len(node.inputs)} inputs, takes {low} to {high}")]
+    if (flat := _flat(node)) is not None:
+        return [Finding("error", "shape", path, f"an operand of {node.op} has too few dimensions: {flat.name} {flat.type}")]
     return [
         Finding("error", "quant", path, f"{value.type.dtype.value} operand of {node.op} has no scale: {value.name}")
         for value in (*node.inputs, *node.outputs)
@@ -296,6 +298,13 @@ def _fixes_a_size(node: Node) -> list[int] | None:
     target = _present(node.inputs[1])
     sizes = [] if target.data is None else [int(size) for size in target.array()]
     return sizes if sizes and sizes.count(-1) != 1 else None
+
+
+def _flat(node: Node) -> Value | None:
+    """Data or a weight with fewer dimensions than the operator looks at."""
+    least = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 4}.get(node.op, 1) if OPS[node.op].weighted else 0
+    asked = (node.inputs[OPS[node.op].data], node.inputs[1]) if least else ()
+    return next((v for v in asked if v is not None and v.type.rank < least), None)
 
 
 def _present(value: Value | None) -> Value:

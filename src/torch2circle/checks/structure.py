@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..format.survey import Operator, Subgraph, Survey, Tensor
 from ..format.writer import ALIGNMENT, VERSIONS
 from ..ir import DType, Finding, Node
-from ..spec import OPS, check_node, version
+from ..spec import OPS, check_node, has_scheme, version
 from .places import nodes, place
 
 # Operators with graphs of their own, which a subgraph's inputs and outputs serve, and the options that name those.
@@ -165,7 +165,7 @@ def _by_the_table(at: str, operator: Operator, node: Node) -> Iterator[Finding]:
     found = check_node(node)
     for finding in found:
         yield Finding(finding.severity, finding.code, at, finding.message)
-    if found or operator.op == "CUSTOM" or node.inputs[OPS[node.op].data] is None:
+    if found or operator.op == "CUSTOM" or not has_scheme(node):
         return
     needed = version(node)
     if operator.version < needed:

@@ -274,6 +274,17 @@ def test_what_is_wrong_is_where_errors_begin(tmp_path: Path) -> None:
     assert sum(c.lsb > 1 for c in report.tensors[at:]) > 5
 
 
+def test_operators_without_a_source_line_keep_their_place() -> None:
+    """A scripted model's operators have a module and no file: each is of its own module, not of what reads it."""
+    model, x = network()
+    exported = torch2circle.export(torch.jit.trace(model, x), (x,))
+    where = {value.name: value.node.where for value in exported.for_target("litert").values() if value.node is not None}
+    found = [(c.where, where[c.name]) for c in exported.verify("litert").operators if c.name in where and where[c.name].op]
+    assert len(found) > 5
+    assert [ours for ours, theirs in found if ours != theirs] == []
+    assert not any(place.file for place, _ in found)
+
+
 def test_operands_of_an_addition_may_be_exchanged(tmp_path: Path) -> None:
     path = tmp_path / "net.tflite"
     export().save(path)

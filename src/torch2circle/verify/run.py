@@ -219,7 +219,7 @@ def _places(nodes: Sequence[Node]) -> dict[Node, Where]:
     readers: dict[Value, Node] = {}
     for node in reversed(nodes):
         reader = next((readers[out] for out in node.outputs if out in readers), None)
-        places[node] = places[reader] if reader is not None and not node.where.file else node.where
+        places[node] = places[reader] if reader is not None and not node.where.op else node.where
         readers.update((value, node) for value in node.inputs if value is not None)
     return places
 

@@ -150,6 +150,6 @@ def test_a_layer_that_is_called_twice(monkeypatch: pytest.MonkeyPatch) -> None:
             return result
 
     monkeypatch.setattr(packs, "WORTH", -1.0)
-    exported = torch2circle.export(Twice(), (torch.rand(2, WIDTH),))
+    exported = torch2circle.export(Twice().eval(), (torch.rand(2, WIDTH),))
     assert len(exported.recording.calls) == 2
     assert len(exported.to_bytes("onert")) < 2 * WIDTH * WIDTH  # the file has the weight once

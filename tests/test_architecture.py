@@ -17,7 +17,7 @@ SOURCE = Path(torch2circle.__file__).parent
 ROWS = [
     {"errors"},
     {"ir"},
-    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain"},
+    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "collecting"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
         "scales", "implant", "runtimes", "samples", "checks", "difference", "conversion",

@@ -284,7 +284,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert written == (tmp_path / "big.circle").stat().st_size > 20 * size
-    assert peak < 1.5 * size
+    assert peak < 3.5 * size  # one is written and two are made
 
 
 # What must not be written.

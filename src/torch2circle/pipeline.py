@@ -18,12 +18,13 @@ from torch.export import ExportedProgram
 
 from . import __version__, samples, shapes, spec
 from .boundary import with_integer_io
+from .collecting import only_new
 from .errors import Bug, RecordError, TargetError, UnsupportedUse, UserError, WriteError
 from .format import save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import Program, Runnable, program
-from .lower import CHOICES, LOWERINGS, Options, is_operator, lower, rejoined
+from .lower import CHOICES, LOWERINGS, Judged, Options, is_operator, lower, rejoined
 from .optimize import optimize, unified
 from .record import WEIGHTS, Recording, record
 from .shapes import Sizes, example_size
@@ -37,6 +38,7 @@ Progress = Callable[[str], None]
 UNCALIBRATED = Quant.per_tensor(1, 0)
 
 
+@only_new()
 def export(
     model: Runnable,
     args: Sequence[Any] | None = None,
@@ -106,11 +108,12 @@ def export(
             recording = rejoined(run(weights=weights))
         tell("lower")
         lowered = lower(recording, Options(**chosen, custom_ops=custom, any_size=any(dims)))
+        tell("optimize")
         graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
         _must_be_well_formed(graph)
         rounded = [] if weights == "stored" else [_cost_of_rounding(recording, run())]
-        findings = (*recording.findings, *_uncalled(custom, recording), *rounded, *lowered.findings, *_doubtful_scales(graph))
-        return ExportedModel(recording, graph, findings, lowered.corrected, lowered.steps, weights)
+        told = (*recording.findings, *_uncalled(custom, recording), *rounded, *lowered.findings, *_doubtful_scales(graph))
+        return ExportedModel(recording, graph, told, lowered.judge, weights)
 
     dims = _open_dims(model, loaded, dynamic_batch, dynamic_shapes)
     made = _of_any_size(exported, loaded, dims) if any(dims) else exported(loaded.args, loaded.kwargs)
@@ -153,7 +156,8 @@ class ExportedModel:
 
     ``graph`` is the neutral graph: the file's operators with PyTorch's own integers. It changes nothing and keeps the
     recorded activations, which ``verify`` compares with; ``corrected`` has those of PyTorch's kernels that are known to be wrong,
-    ``steps`` how far apart two right ways of rounding at run time may be.
+    ``steps`` how far apart two right ways of rounding at run time may be. These and what ``findings`` say of them are computed when they
+    are first asked for.
 
     With open dimensions, ``twin`` is the same model for other ``sizes`` of them, and what is written is what both have in common.
     ``again`` records the model on other inputs than ``example``.
@@ -161,9 +165,8 @@ class ExportedModel:
 
     recording: Recording
     graph: Graph
-    findings: tuple[Finding, ...] = ()
-    corrected: Mapping[int, Array] = field(default_factory=dict)
-    steps: Mapping[int, float] = field(default_factory=dict)
+    told: tuple[Finding, ...]
+    judge: Callable[[], Judged] = field(repr=False)
     weights: str = "stored"
     twin: ExportedModel | None = None
     sizes: tuple[Sizes, ...] = ()
@@ -171,6 +174,22 @@ class ExportedModel:
     example: samples.Inputs | None = field(default=None, repr=False)
     _legal: dict[str, Graph] = field(default_factory=dict, repr=False)
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What holds for any target; see ``diagnostics``."""
+        return (*self.told, *self.judge().findings)
+
+    @property
+    def corrected(self) -> Mapping[int, Array]:
+        """Recorded tensor -> what PyTorch documents, where its kernel computed something else."""
+        return self.judge().corrected
+
+    @property
+    def steps(self) -> Mapping[int, float]:
+        """Recorded float tensor -> the most that two right results may differ, where activations are rounded at run time."""
+        return self.judge().steps
+
+    @only_new()
     def for_target(self, target: str | Target) -> Graph:
         """The graph as it is written for ``target``.
 
@@ -192,6 +211,7 @@ class ExportedModel:
             self._legal[target.name] = graph
         return self._legal[target.name]
 
+    @only_new()
     def save(self, path: str | os.PathLike[str], target: str | None = None) -> int:
         """Write a file; ``path`` then holds the whole file, or after an error what it held before.
 

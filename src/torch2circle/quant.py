@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,8 +82,8 @@ def constant_of(load: Callable[[], torch.Tensor], source: tuple[Any, ...] | None
 class Weights:
     """Parameters of a convolution or linear layer. ``load`` gives the weight, whose type in PyTorch's order is ``type``.
 
-    Packed parameters are unpacked once for the type and again when the file is written, never all at one time. An object that holds them
-    is another one in each call, so the place in the model stands for it as their ``source``.
+    ``source``: two with an equal one have equal elements. An object that holds packed parameters is another one in each call, so the place
+    in the model stands for it.
     """
 
     type: Type
@@ -94,11 +94,3 @@ class Weights:
     @staticmethod
     def of(weight: torch.Tensor, bias: torch.Tensor | None) -> Weights:
         return Weights(type_of(weight), bias, lambda: weight, (id(weight),))
-
-    @staticmethod
-    def packed(packed: Any, where: Where = Where()) -> Weights:
-        try:
-            weight, bias = packed.unpack()
-        except RuntimeError as error:  # QNNPACK has no way for volumes
-            raise UnsupportedUse("packed weights", str(error).splitlines()[0], "weights that PyTorch can unpack", where=where) from None
-        return Weights(type_of(weight, where), bias, lambda: cast(torch.Tensor, packed.unpack()[0]), (where,) if where.op else None)

@@ -2,8 +2,8 @@
 
 A file is a small flatbuffer that describes the graph, followed by the constants. The description is built in memory with an
 empty reference in each buffer table; then the constants go to the sink one after the other, and at the end the description
-with the references filled in. So memory does not grow with the model. Offsets in a flatbuffer are unsigned and point
-forwards, hence data behind the description is as good as data within it.
+with the references filled in. So memory does not grow with the model. Offsets in a flatbuffer are unsigned and point forwards,
+hence data behind the description is as good as data within it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .. import spec
 from ..arithmetic import in_nibbles
 from ..errors import Bug, WriteError
 from ..ir import DType, Graph, Node, Value
+from .ahead import ahead
 from .facts import ENUMS, TABLES, UNIONS
 from .packer import LATER, Packer, Table
 from .whole import whole_file
@@ -74,7 +75,7 @@ def write(
 
 
 def size_of(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] = {}) -> int:
-    """The size of the file in bytes. It is not written, and no more than one constant is in memory.
+    """The size of the file in bytes. It is not written, and as few constants are in memory as if it were.
 
     Raises:
         WriteError: it would be over 2 GiB.
@@ -95,8 +96,7 @@ def _parts(
     head, holes = described(_model(graphs, constants, identifier, metadata, description), identifier)
     for own in owned:  # what several have in common is written once
         _check_size(len(head), own, metadata)
-    # map() holds no constant while it makes the next one, which a loop's variable would
-    blobs: Iterator[Any] = chain(map(_elements, constants), metadata.values())
+    blobs: Iterator[Any] = chain(ahead(_elements, constants, lambda value: value.type.nbytes), metadata.values())
     return head, holes, blobs
 
 

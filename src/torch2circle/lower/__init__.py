@@ -4,7 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from .context import CHOICES, Context, Options, Placed
-from .driver import Lowered, lower
+from .driver import Judged, Lowered, lower
 from .registry import LOWERINGS, Order, is_operator, lowers, register
 from .rejoin import rejoined
 
@@ -12,5 +12,6 @@ for family in iter_modules(__path__):  # importing one registers its lowerings
     import_module(f".{family.name}", __name__)
 
 __all__ = [
-    "CHOICES", "LOWERINGS", "Context", "Lowered", "Options", "Order", "Placed", "is_operator", "lower", "lowers", "register", "rejoined",
+    "CHOICES", "LOWERINGS", "Context", "Judged", "Lowered", "Options", "Order", "Placed", "is_operator", "lower", "lowers", "register",
+    "rejoined",
 ]  # fmt: skip

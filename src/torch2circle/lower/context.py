@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..errors import UnsupportedUse
 from ..ir import Array, Constant, DType, Finding, Node, Origin, Quant, Type, Value, Where
-from ..quant import constant_of, type_of
+from ..quant import Weights, constant_of, type_of
 from ..record import Call, Recording, Ref
 from ..spec import MOVES_BYTES, OPS, defaults
+from .packs import Packs
 
 Perm = tuple[int, ...]
 
@@ -78,6 +79,8 @@ class Builder:
         self.findings: list[Finding] = []
         self.corrected: dict[int, Array] = {}
         self.steps: dict[int, float] = {}
+        self.packs = Packs()
+        self.late: list[Callable[[], None]] = []
         self.dequantize: dict[int, Callable[[Context], Value]] = {}
         self.quants: dict[int, Quant] = {}  # of plain integers, which do not know it themselves
         self.grids: dict[int, Any] = {}  # of scales that are chosen at run time
@@ -160,6 +163,14 @@ class Context:
     def is_read(self, index: int) -> bool:
         """Whether an output depends on result ``index``; the lowering may give None for one that is not."""
         return self.call.outs[index] in self.builder.read
+
+    def packed(self, packed: Any) -> Weights:
+        """The weight and bias in packed parameters.
+
+        Raises:
+            UnsupportedUse: PyTorch cannot unpack them.
+        """
+        return self.builder.packs.weights(packed, self.where)
 
     def only(self, condition: bool, argument: str, got: object, accepted: str) -> None:
         """Refuse a use of the operator that is not supported.
@@ -249,6 +260,14 @@ class Context:
         """``value`` for a quantized result whose scale depends on the data; ``dequantize`` emits the float tensor that it stands for."""
         self.builder.dequantize[self.call.outs[0]] = dequantize
         return value
+
+    def later(self, judge: Callable[[], None]) -> None:
+        """Put off what only verification and the diagnostics need: ``corrected``, ``steps`` and notes of them. The file does not."""
+        self.builder.late.append(judge)
+
+    def tolerate(self, step: float) -> None:
+        """How far apart two right results of this call may be, for verification."""
+        self.builder.steps[self.call.outs[0]] = step
 
     def note(self, severity: str, code: str, message: str) -> None:
         """Tell the user something about this call."""

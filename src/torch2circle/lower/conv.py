@@ -29,7 +29,7 @@ Triple = tuple[int, int, int]
 @lowers("_quantized::conv2d_relu", order=Order.FREE, act="RELU")
 def quantized_conv(c: Context, x: Placed, packed_weight: Any, act: str) -> Value:
     p = packed_weight
-    return conv(c, x, len(x.order) - 2, Weights.packed(p, c.where), p.stride(), p.padding(), p.dilation(), p.groups(), act)
+    return conv(c, x, len(x.order) - 2, c.packed(p), p.stride(), p.padding(), p.dilation(), p.groups(), act)
 
 
 PACKED = ("stride", "padding", "dilation", "groups")

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -39,16 +41,26 @@ ARITHMETIC = ("aten::add.Tensor", "aten::sub.Tensor", "aten::mul.Tensor")
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What PyTorch's kernels made of the example. ``corrected``: for recorded tensors where PyTorch's kernel is known to deviate from what
+    it documents, the integers that it documents. ``steps``: for float tensors whose operands PyTorch quantizes at run time, by how much
+    two right ways of rounding these may differ.
+    """
+
+    findings: tuple[Finding, ...]
+    corrected: Mapping[int, Array]
+    steps: Mapping[int, float]
+
+
+@dataclass(frozen=True)
 class Lowered:
-    """``graph``: Circle's operators with PyTorch's own integers. ``corrected``: for recorded tensors where PyTorch's kernel is
-    known to deviate from what it documents, the integers that it documents. ``steps``: for float tensors whose operands PyTorch
-    quantizes at run time, by how much two right ways of rounding these may differ.
+    """``graph``: Circle's operators with PyTorch's own integers. ``judge`` computes layers again as they are documented, the first time
+    that it is called: verification and the user want to know, a file does not.
     """
 
     graph: Graph
-    findings: Sequence[Finding]
-    corrected: Mapping[int, Array]
-    steps: Mapping[int, float]
+    findings: tuple[Finding, ...]
+    judge: Callable[[], Judged]
 
 
 def lower(recording: Recording, options: Options = Options()) -> Lowered:
@@ -67,9 +79,10 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         value = Value(type_.permute(order), builder.name(name), origin=Origin(number, order))
         builder.env[number] = Placed(value, order)
         inputs.append(value)
-    if errors := _lower_calls(builder, calls):
+    with builder.packs.ahead(calls):
+        errors = _lower_calls(builder, calls)
+    if errors:
         raise together(errors)
-    _behind_activations(builder)
     _refuse_run_time_scales(builder, recording.outputs, Where())
     outputs = []
     for out, name in zip(recording.outputs, recording.output_names, strict=True):
@@ -77,7 +90,29 @@ def lower(recording: Recording, options: Options = Options()) -> Lowered:
         placed = builder.place(out)
         outputs.append(builder.arrange(placed, _io_order(len(placed.order), options.io_layout)))
     graph = Graph(tuple(inputs), tuple(outputs), recording.input_names, recording.output_names)
-    return Lowered(graph, builder.findings, builder.corrected, builder.steps)
+    return Lowered(graph, tuple(builder.findings), _once(partial(_judged, builder, len(builder.findings))))
+
+
+def _once(make: Callable[[], Judged]) -> Callable[[], Judged]:
+    """``make``, which runs once, whatever threads call."""
+    lock = Lock()
+    made: list[Judged] = []
+
+    def once() -> Judged:
+        with lock:
+            if not made:
+                made.append(make())
+            return made[0]
+
+    return once
+
+
+def _judged(builder: Builder, told: int) -> Judged:
+    del builder.findings[told:]  # of an attempt that was interrupted
+    for judge in builder.late:
+        judge()
+    _behind_activations(builder)
+    return Judged(tuple(builder.findings[told:]), builder.corrected, builder.steps)
 
 
 def _lower_calls(builder: Builder, calls: Sequence[Call]) -> list[UserError]:
@@ -207,8 +242,7 @@ def _lower_call(builder: Builder, rounded: Call, lowering: Lowering) -> None:
         placed_result = made if isinstance(made, Placed) else Placed(made, c.order_of(made))
         builder.env[number] = _quantized(c, number, placed_result) if island else placed_result
         _check(builder, call, lowering, number)
-        if number not in builder.steps and (step := _step_behind(builder, builder.env[number].value)):
-            builder.steps[number] = step
+        c.later(partial(_move_step, builder, number))
 
 
 def _results(c: Context, lowering: Lowering, body: Callable[[], Any]) -> list[Any]:
@@ -253,6 +287,11 @@ def _mistake(call: Call, lowering: Lowering, what: str) -> Exception:
     place = f" ({Path(code.co_filename).name}:{code.co_firstlineno})" if code else ""
     message = f"{getattr(body, '__qualname__', repr(body))}{place}, registered for {call.op}, {what}"
     return UserError(message, where=call.where, hint="docs/custom-ops.md says what a lowering gives")
+
+
+def _move_step(builder: Builder, number: int) -> None:
+    if number not in builder.steps and (step := _step_behind(builder, builder.env[number].value)):
+        builder.steps[number] = step
 
 
 def _step_behind(builder: Builder, value: Value) -> float:

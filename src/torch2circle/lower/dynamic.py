@@ -50,7 +50,7 @@ COMPUTES = {
 @lowers("quantized::linear_dynamic", "_quantized::linear_dynamic", order=Order.FREE, act="NONE")
 @lowers("quantized::linear_relu_dynamic", order=Order.FREE, act="RELU")
 def linear_dynamic(c: Context, x: Placed, W_prepack: Any, reduce_range: bool, act: str) -> Value:
-    return dynamic_linear(c, x, Weights.packed(W_prepack, c.where), reduce_range, act)
+    return dynamic_linear(c, x, c.packed(W_prepack), reduce_range, act)
 
 
 @lowers("sparse::qlinear_dynamic", order=Order.FREE)
@@ -74,7 +74,7 @@ def linear_int8_weight(c: Context, x: Placed, weight: Tensor, weight_scale: floa
 
 @lowers("quantized::conv1d_dynamic", "quantized::conv2d_dynamic", "quantized::conv3d_dynamic", order=Order.FREE)
 def conv_dynamic(c: Context, x: Placed, packed_weight: Any, reduce_range: bool) -> Value:
-    p, weights, dims = packed_weight, Weights.packed(packed_weight, c.where), len(x.order) - 2
+    p, weights, dims = packed_weight, c.packed(packed_weight), len(x.order) - 2
     must_fit(c, x.shape[1], weights.type.shape[1] * p.groups())
 
     def layer(c: Context, x: Placed) -> Value:
@@ -86,7 +86,7 @@ def conv_dynamic(c: Context, x: Placed, packed_weight: Any, reduce_range: bool) 
 @lowers("quantized::conv_transpose1d_dynamic", "quantized::conv_transpose2d_dynamic", order=Order.FREE)
 @lowers("quantized::conv_transpose3d_dynamic", order=Order.FREE)
 def conv_transposed_dynamic(c: Context, x: Placed, packed_weight: Any, reduce_range: bool) -> Value:
-    p, weights, dims = packed_weight, Weights.packed(packed_weight, c.where), len(x.order) - 2
+    p, weights, dims = packed_weight, c.packed(packed_weight), len(x.order) - 2
     must_fit(c, x.shape[1], weights.type.shape[0])
 
     def layer(c: Context, x: Placed) -> Value:
@@ -105,9 +105,9 @@ def _convolution(p: Any, transposed: bool, x: Tensor, weight: Tensor, bias: Tens
 @lowers("quantized::linear_with_input_q_dq_qweight_dq_relu_output_fp32", order=Order.PLAIN, act="RELU")
 def linear_of_rounded(c: Context, x: Value, X_scale: float, X_zero_point: int, W_prepack: Any, act: str) -> Value:
     """The activation is rounded with a scale that is known before."""
-    weights, steps = Weights.packed(W_prepack, c.where), Steps(X_scale, X_zero_point)
+    weights, steps = c.packed(W_prepack), Steps(X_scale, X_zero_point)
     example = Example(c.recorded("X"), weights, partial(linear, act))
-    corrected(c, example.result(steps))
+    c.later(lambda: corrected(c, example.result(steps)))
     exact_but_for_ties(c, example, steps)
     integers = c.emit_as(Type(x.type.shape, DType.UINT8, Quant.per_tensor(X_scale, X_zero_point)), "QUANTIZE", x)
     return fully_connected(c, part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32), weights, act)
@@ -201,13 +201,15 @@ def dynamic(
     assert weight_quant is not None
     example = Example(c.recorded(next(iter(c.call.args))), weights, formula)
     steps = Steps.of(example.x, 127 if reduce_range else 255)
-    if mode == "exact" or squeezed or not reduce_range:  # with 127 steps, sums of two products fit the 16 bits of FBGEMM's kernels
-        steps = _compared(c, example, steps, squeezed)
     if mode == "exact":
         c.note("note", "dynamic", COMPUTES[mode])
-        return _exact(c, x, layer, example, steps, squeezed)
+        return _exact(c, x, layer, example, _compared(c, example, steps, squeezed), squeezed)
+
+    def judge() -> None:  # with 127 steps, sums of two products fit the 16 bits of FBGEMM's kernels
+        c.tolerate(example.bound(_compared(c, example, steps, squeezed) if squeezed or not reduce_range else steps))
+
+    c.later(judge)
     c.hybrid = mode == "hybrid" and not weight_quant.zero_point.any()  # hybrid kernels know no zero point of a weight
-    c.builder.steps[c.call.outs[0]] = example.bound(steps)
     c.note("note", "dynamic", COMPUTES["hybrid" if c.hybrid else "dequantize"])
     return layer(c, x)
 
@@ -241,8 +243,11 @@ def _apart(one: Tensor, other: Tensor) -> float:
 
 
 def exact_but_for_ties(c: Context, example: Example, steps: Grained) -> None:
-    if (bound := example.tie_bound(steps)) > 0:
-        c.builder.steps[c.call.outs[0]] = bound
+    def judge() -> None:
+        if (bound := example.tie_bound(steps)) > 0:
+            c.tolerate(bound)
+
+    c.later(judge)
 
 
 def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: Steps, squeezed: bool) -> Value:
@@ -251,7 +256,7 @@ def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: Steps, 
     if not squeezed:
         exact_but_for_ties(c, example, steps)
         return layer(c, rounded)
-    c.builder.steps[c.call.outs[0]] = steps.scale
+    c.later(lambda: c.tolerate(steps.scale))
     inner = Inner(c.builder, c.call, c.order)
     real = layer(inner, rounded)
     return c.as_result(on_grid(c, real, grid), inner.order_of(real))

@@ -24,7 +24,7 @@ SCALES = ("Y_scale_i", "Y_zero_point_i")
 @lowers("quantized::linear", "_quantized::linear", order=Order.PLAIN, ignores=SCALES, act="NONE")
 @lowers("quantized::linear_relu", order=Order.PLAIN, ignores=SCALES, act="RELU")
 def quantized_linear(c: Context, x: Value, W_prepack: Any, act: str) -> Value:
-    return fully_connected(c, x, Weights.packed(W_prepack, c.where), act)
+    return fully_connected(c, x, c.packed(W_prepack), act)
 
 
 @lowers("sparse::qlinear", order=Order.PLAIN, ignores=SCALES, act="NONE")
@@ -39,7 +39,7 @@ def sparse_linear(c: Context, x: Value, W_prepack: Any, act: str) -> Value:
 def linear_leaky_relu(c: Context, x: Value, W_prepack: Any, negative_slope: float) -> Value:
     """The larger one of the layer and of the layer with ``negative_slope`` times its weights, both in the steps of the result."""
     c.only(negative_slope > 0, "negative_slope", negative_slope, "more than 0")
-    weights = Weights.packed(W_prepack, c.where)
+    weights = c.packed(W_prepack)
 
     def leaky(factor: float) -> Callable[[Tensor], Tensor]:
         return lambda real: F.leaky_relu(real / factor, negative_slope)
@@ -63,7 +63,7 @@ def _times(weights: Weights, factor: float) -> Weights:
 @lowers("quantized::linear_tanh", order=Order.PLAIN, ignores=SCALES, island=True)
 def linear_tanh(c: Context, x: Value, W_prepack: Any) -> Value:
     """In float, as PyTorch computes what comes behind its sums: no integers hold a sum finely enough for a curve."""
-    return c.emit("TANH", connected(c, x, Weights.packed(W_prepack, c.where)))
+    return c.emit("TANH", connected(c, x, c.packed(W_prepack)))
 
 
 WRAPPED = ("X_scale", "X_zero_point", "W_scale", "W_zero_point", "output_scale", "output_zero_point", "out_channel")

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ..errors import UnsupportedUse
 from ..ir import Value
-from ..quant import Weights, array_of, constant_of
+from ..quant import array_of, constant_of
 from ..record import Ref
 from .context import Context, Placed
 from .dynamic import COMPUTES, FLOAT_NOISE, Steps, half
@@ -137,7 +137,7 @@ def packed_layers(c: Context, packed: Sequence[Packed], unrounded: Callable[[], 
 
 def stored_linear(c: Context, packed: Any, exact: bool, reduce_range: bool) -> Linear:
     weight, bias = packed.unpack()
-    weights = Weights.packed(packed, c.where) if weight.is_quantized else half(weight, bias)
+    weights = c.packed(packed) if weight.is_quantized else half(weight, bias)
     stored = Value(weights.type, c.builder.name(f"{c.stem}.weight"), data=constant_of(weights.load))
     return Linear(stored, c.const(array_of(bias), f"{c.stem}.bias"), steps_of(packed, reduce_range) if exact and weight.is_quantized else 0)
 

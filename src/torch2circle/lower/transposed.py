@@ -21,7 +21,7 @@ from .window import Pair, is_same, pad
 @lowers("_quantized::conv_transpose1d", "_quantized::conv_transpose2d", order=Order.FREE)
 def quantized_transposed(c: Context, x: Placed, packed_weight: Any) -> Value:
     p, dims = packed_weight, len(x.order) - 2
-    weights = Weights.packed(p, c.where)
+    weights = c.packed(p)
     lost = torch.backends.quantized.engine in ("fbgemm", "x86") and _packed_wrongly(p, weights.type.shape)
     got = f"{list(weights.type.shape)}, which FBGEMM packs wrongly: it is lost"
     c.only(not lost, "weight", got, "engine qnnpack, or a kernel of 3 rows")

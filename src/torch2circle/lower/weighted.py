@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -46,7 +47,10 @@ class Documented:
         """The output channels with the largest weights, in which sums overflow first."""
         if self.outputs is None:
             return None
-        sums = weights.load().dequantize().abs().movedim(self.outputs, 0).flatten(1).sum(1)
+        weight = weights.load()
+        magnitudes = torch.from_numpy(array_of(weight)).abs() if weight.dtype is torch.qint8 else weight.dequantize().abs()
+        magnitudes = magnitudes.view(torch.uint8) if weight.dtype is torch.qint8 else magnitudes  # of -128 int8 has none
+        sums = magnitudes.movedim(self.outputs, 0).flatten(1).sum(1)
         return sums.topk(min(SAMPLE, len(sums))).indices
 
 
@@ -84,7 +88,7 @@ def weight_and_bias(
             data = _changed(data, lambda q: rescaled(q, factor, channels), quant, quant)
             quant = replace(quant, scale=fitted.weight_scale)
         if documented is not None:
-            _correct(c, weights, documented, fitted.raised)
+            c.later(partial(_correct, c, weights, documented, fitted.raised))
         bias, bias_type = fitted.q, fitted.value_type()
     weight = Value(Type(shape, type_.dtype, quant), _name(c, "weight"), data=data)
     return weight, Value(bias_type, _name(c, "bias"), data=Constant.of(bias))
@@ -131,6 +135,8 @@ def _correct(c: Context, weights: Weights, documented: Documented, raised: Array
     x = next(c.builder.recording.tensors[arg.index] for arg in c.call.args.values() if isinstance(arg, Ref))
     if not (len(raised) or documented.suspect or array_of(x).max(initial=0) > 127):
         return
+    weight = weights.load()  # once, if it is packed
+    weights = replace(weights, load=lambda: weight)
     axis = 1 if weights.type.rank > 2 else c.outs[0].dim() - 1
 
     def by_channel(ints: Array) -> Array:

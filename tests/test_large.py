@@ -19,7 +19,7 @@ from torch2circle.checks import check
 from torch2circle.conversion import convert
 from torch2circle.difference import diff
 from torch2circle.errors import FormatError, TargetError, WriteError
-from torch2circle.format import limits, read, size_of, survey, to_bytes, write
+from torch2circle.format import is_as_written, limits, read, size_of, survey, to_bytes, write
 from torch2circle.format.packer import Packer
 from torch2circle.ir import Array, Constant, DType, Graph, Node, Quant, Type, Value, Where
 from torch2circle.targets import TARGETS, must_run
@@ -349,3 +349,28 @@ def test_an_offset_of_0_or_1_is_none() -> None:
     for offset, size in itertools.product((0, 1), (0, 1, 8)):
         data = bytes(Packer().finish({"version": 3, "subgraphs": [{}], "buffers": [{}, {"offset": offset, "size": size}]}, "TFL3"))
         assert survey(data).blobs[1].data is None
+
+
+# Whether a file is what would be written
+
+
+@pytest.mark.parametrize("layout", ["references", "offsets"])
+def test_a_file_is_told_from_any_other(layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = {"about": b"{}"}
+    if layout == "offsets":
+        data = far(monkeypatch, odd_constants(), metadata)
+    else:
+        data = to_bytes(odd_constants(), identifier="TFL3", metadata=metadata)
+    path = tmp_path / "model.tflite"
+
+    def same(content: bytes) -> bool:
+        path.write_bytes(content)
+        return is_as_written(path, odd_constants(), identifier="TFL3", metadata=metadata)
+
+    assert same(data)
+    assert path.read_bytes() == data
+    for other in (data[:-1], data + b"\0", b"", data[:-1] + b"\1", bytes([data[0] ^ 1]) + data[1:], data[:1000] + b"\xff" + data[1001:]):
+        assert other != data
+        assert not same(other)
+    with pytest.raises(FormatError, match=r"cannot read .*absent\.tflite: No such file"):
+        is_as_written(tmp_path / "absent.tflite", odd_constants(), identifier="TFL3")

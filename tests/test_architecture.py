@@ -20,7 +20,7 @@ ROWS = [
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "collecting"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "scales", "implant", "runtimes", "samples", "checks", "difference", "conversion",
+        "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion",
     },
     {"verify", "nnpackage"},
     {"pipeline"},
@@ -31,7 +31,7 @@ ROWS = [
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}
 ALLOWED = {
-    "torch": RECORDING | {"loading", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support", "samples"},
+    "torch": RECORDING | {"loading", "states", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support", "samples"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),

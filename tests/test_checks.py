@@ -19,7 +19,7 @@ from tables import Tables, changed, main, tensor
 from test_format import F32, I8, I32, constant, convolution, graph_of, packed, quantized_convolution
 from torch2circle.checks import SEVERITIES, check
 from torch2circle.errors import FormatError, TargetError
-from torch2circle.format import to_bytes
+from torch2circle.format import Survey, survey, to_bytes
 from torch2circle.ir import DType, Node, Quant, Type, Value
 
 DOCS = Path(__file__).parents[1] / "docs" / "check.md"
@@ -81,6 +81,11 @@ def state(model: Tables) -> None:
     main(model)["outputs"] = [*main(model)["outputs"], len(main(model)["tensors"]) - 1]
 
 
+def by_offset(offset: int) -> Callable[[Tables], object]:
+    """The last constant, of 12 bytes, is elsewhere in the file."""
+    return lambda model: model["buffers"].__setitem__(-1, {"offset": offset, "size": 12})
+
+
 def again(model: Tables) -> None:
     """A second subgraph, equal to the first."""
     model["subgraphs"].append({**main(model), "name": "second"})
@@ -90,10 +95,10 @@ X2, Y3 = Type((4, 2), U8, q(0.5, 3)), Type((4, 3), U8, q(0.25, 7))
 X_I8 = Type((4, 2), I8, q(0.5))
 OPEN = Type((4, 6), F32, open=(0,))
 
-CASES: dict[str, tuple[str, str | None, bytes]] = {
+CASES: dict[str, tuple[str, str | None, bytes | Survey]] = {
     "model-version": ("error", None, floats(lambda m: put(m, version=1))),
     "buffer-0": ("warning", None, floats(lambda m: put(m["buffers"][0], data=b"x"))),
-    "alignment": ("warning", None, floats(lambda m: put(m, description="x"))),
+    "alignment": ("warning", None, floats(by_offset(33))),
     "unused-subgraph": ("warning", None, floats(again)),
     "index": ("error", None, floats(lambda m: put(main(m)["operators"][0], inputs=[0, 1, 77]))),
     "no-producer": ("error", None, floats(lambda m: put(tensor(m, "bias"), buffer=0))),
@@ -130,6 +135,8 @@ CASES: dict[str, tuple[str, str | None, bytes]] = {
     "bias-zero-point": ("error", None, layer(X2, q(0.1, 128), Type((3,), I32, q(0.05, 1)), Y3)),
     "target-format": ("error", "onert", floats()),
     "target-methods": ("warning", "onert", to_bytes({"a": convolution(), "b": convolution()}, identifier="CIR0")),
+    "target-size": ("error", "onert", replace(survey(floats(identifier="CIR0")), size=2**31)),
+    "target-buffer": ("error", "onert", floats(by_offset(32), "CIR0")),
     "target-name": ("error", "onert", floats(lambda m: tensor(m, "bias").pop("name"), "CIR0")),
     "target-operator": ("error", "onert", unary("HARD_SWISH", Type((2,), F32), Type((2,), F32), identifier="CIR0")),
     "target-unknown": ("warning", "litert", packed([{"inputs": [0], "outputs": [1]}], [{"builtin_code": "REAL"}])),
@@ -187,7 +194,7 @@ def test_paths_name_the_operator_and_the_tensor() -> None:
     (found,) = check(floats(lambda m: put(main(m)["operators"][0], inputs=[0, 1, 77])), None)[:1]
     assert str(found) == "error[index] operator 0 CONV_2D: tensor 77: it reads tensor 77, which does not exist"
     data = to_bytes({"a": convolution(), "b": quantized_convolution()}, identifier="TFL3")
-    (one,) = check(changed(data, lambda m: put(m["operator_codes"][1], version=1)))[1:]
+    (one,) = check(changed(data, lambda m: put(m["operator_codes"][1], version=1)))
     assert one.path == "b: operator 0 CONV_2D: y"
 
 

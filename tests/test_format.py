@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import io
 import json
 import os
 import random
@@ -21,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torch2circle.errors import Bug, FormatError, WriteError
-from torch2circle.format import Contents, read, save, to_bytes, write
+from torch2circle.format import Contents, read, save, to_bytes
 from torch2circle.format.packer import Packer
 from torch2circle.ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
 
@@ -316,20 +315,6 @@ def test_constant_unlike_its_type(array: Array) -> None:
     wrong = Value(Type((2, 3), F32), "weight", data=Constant.of(array))
     with pytest.raises(Bug, match="constant weight is "):
         to_bytes(addition(wrong), identifier="CIR0")
-
-
-@pytest.mark.parametrize("identifier", FORMATS)
-def test_over_two_gigabytes(identifier: str) -> None:
-    def never() -> Array:
-        raise AssertionError("loaded")
-
-    shape = (1 << 28,)
-    graph = many_constants(2, lambda i: never(), shape)
-    sink = io.BytesIO()
-    with pytest.raises(WriteError, match="over 2 GiB") as caught:
-        write(graph, sink, identifier=identifier)
-    assert "c0 (1,073,741,824 bytes)" in str(caught.value)
-    assert not sink.getvalue()
 
 
 # Saving.

@@ -123,9 +123,18 @@ class TargetError(UserError):
 
 
 class WriteError(UserError):
-    """The output cannot be written: missing folder, full disk, a file over the format's size."""
+    """The output cannot be written: missing folder, full disk, a file over the format's size.
+
+    ``layers``: where the bytes of a file over that size come from, as (place in the model, bytes), the largest first.
+    """
 
     exit_code = 9
+
+    def __init__(
+        self, message: str, *, where: Where | None = None, hint: str | None = None, layers: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        self.layers = list(layers)
+        super().__init__(message, where=where, hint=hint)
 
 
 class VerifyFailed(UserError):

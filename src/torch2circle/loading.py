@@ -29,7 +29,7 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.jit import ScriptModule
 
-from . import safety
+from . import safety, states
 from .errors import LoadError
 from .healing import heal, healed_while_unpickling
 from .ir import Where
@@ -133,7 +133,9 @@ def _script_parameters(module: Any) -> list[str]:
 # Files
 
 
-def load(path_or_spec: str | Path, *, trust_pickle: bool = False, state: Path | None = None) -> Model | Methods:
+def load(
+    path_or_spec: str | Path, *, trust_pickle: bool = False, state: str | Path | None = None, mmap: bool = False
+) -> Model | Methods:
     """Read a model, on the CPU and in the mode it was saved in.
 
     Args:
@@ -141,20 +143,23 @@ def load(path_or_spec: str | Path, *, trust_pickle: bool = False, state: Path | 
             ``package.module:name`` or ``path/to/file.py:name``, called without arguments, or an nn.Module itself. What
             it gives may also be methods as ``export_many`` takes them.
         trust_pickle: let the file run whatever code its author put in; needed for classes that are not PyTorch's own.
-        state: a state_dict for the factory's module.
+        state: a state_dict for the factory's module: a safetensors file, one of torch.save, or the index (``*.index.json``) of several.
+            Parameters that the factory makes on PyTorch's meta device become the file's own tensors, mapped and not read.
+        mmap: map the weights of a pickled module instead of reading them. The file must then stay as it is while the model is used.
 
     Raises:
         LoadError: there is no model to be had from this, or not safely.
+        MissingRuntime: a package that reads the state is not installed.
     """
     spec, path = str(path_or_spec), Path(path_or_spec)
     module, colon, attribute = spec.rpartition(":")
     if colon and not path.exists() and attribute.isidentifier():
-        return _from_factory(module, attribute, state)
+        return _from_factory(module, attribute, None if state is None else Path(state))
     if state is not None:
         raise LoadError(f"--state needs a factory, not a file: {spec}", hint=FACTORY_HINT)
     _check_file(path)
     with _quiet():
-        return _from_zip(path, trust_pickle) if zipfile.is_zipfile(path) else _from_legacy(path, trust_pickle)
+        return _from_zip(path, trust_pickle, mmap) if zipfile.is_zipfile(path) else _from_legacy(path, trust_pickle)
 
 
 def _check_file(path: Path) -> None:
@@ -197,7 +202,7 @@ def _foreign_format(head: bytes, suffix: str) -> str | None:
     return "a text file" if text else "an unknown file format"
 
 
-def _from_zip(path: Path, trust: bool) -> Model:
+def _from_zip(path: Path, trust: bool, mmap: bool) -> Model:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
@@ -212,7 +217,7 @@ def _from_zip(path: Path, trust: bool) -> Model:
             pickles = [member for member in members if member.partition("/")[2] == "data.pkl"]
             if pickles:
                 with archive.open(pickles[0]) as stream:
-                    return _from_pickle(path, lambda: safety.pickled_names(stream), trust)  # type: ignore[arg-type]
+                    return _from_pickle(path, lambda: safety.pickled_names(stream), trust, mmap)  # type: ignore[arg-type]
     except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
         raise LoadError(f"the file is damaged or cut short: {path}: {error}", hint="save or copy it again") from error
     raise LoadError(f"a zip archive, but no PyTorch model: {path}", hint=_SAVE_HINT)
@@ -284,8 +289,8 @@ def _safe_names(path: Path, names: Callable[[], set[str]], hint: str = _PROTOCOL
         raise LoadError(f"the file is damaged or not a PyTorch file: {path}: {_first_line(error)}", hint="save or copy it again") from error
 
 
-def _from_pickle(path: Path, names: Callable[[], set[str]], trust: bool) -> Model:
-    loaded = _trusted(path) if trust else _untrusted(path, _safe_names(path, names))
+def _from_pickle(path: Path, names: Callable[[], set[str]], trust: bool, mmap: bool = False) -> Model:
+    loaded = _trusted(path, mmap) if trust else _untrusted(path, _safe_names(path, names), mmap)
     if isinstance(loaded, nn.Module):
         return loaded
     if isinstance(loaded, Mapping):
@@ -293,14 +298,14 @@ def _from_pickle(path: Path, names: Callable[[], set[str]], trust: bool) -> Mode
     raise LoadError(f"the file holds no model: {path}: {type(loaded).__name__}", hint=_SAVE_HINT)
 
 
-def _untrusted(path: Path, names: set[str]) -> Any:
+def _untrusted(path: Path, names: set[str], mmap: bool) -> Any:
     granted, refused = safety.allowed(names)
     if refused:
         message = f"the file needs classes or functions that are not plain PyTorch layers: {path}: {', '.join(refused)}"
         raise LoadError(message, hint=_refusal(refused))
     try:
         with torch.serialization.safe_globals(granted), healed_while_unpickling():
-            return torch.load(path, weights_only=True, map_location="cpu")
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap and _can_be_mapped(path))
     except Exception as error:
         raise LoadError(f"the file cannot be read safely: {path}: {_reason(error)}", hint=_refusal([])) from error
 
@@ -327,14 +332,22 @@ def _importable(name: str) -> bool:
             return False
 
 
-def _trusted(path: Path) -> Any:
+def _trusted(path: Path, mmap: bool) -> Any:
     try:
         with _importing_from(Path.cwd()), healed_while_unpickling():
-            return torch.load(path, weights_only=False, map_location="cpu")
+            return torch.load(path, weights_only=False, map_location="cpu", mmap=mmap and _can_be_mapped(path))
     except (AttributeError, ImportError) as error:
         raise LoadError(f"the file needs a class that is not importable here: {path}: {_first_line(error)}", hint=FACTORY_HINT) from error
     except Exception as error:
         raise LoadError(f"the file cannot be read: {path}: {_reason(error)}") from error
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether all is stored: in a mapped archive torch.load takes what is compressed for the numbers themselves."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 # Factories
@@ -349,7 +362,14 @@ def _from_factory(module: str, attribute: str, state: Path | None) -> Model | Me
     if not isinstance(made, nn.Module):
         hint = 'it must be a function that returns one, or be one; or methods of one, {"name": (model.method, args)}'
         raise LoadError(f"{module}:{attribute} gives no nn.Module: {type(made).__name__}", hint=hint)
-    return heal(made) if state is None else _with_state(made, state)
+    made = heal(made) if state is None else _with_state(made, state)
+    if empty := [*states.meta_tensors(made)]:
+        named = f"{module}:{attribute}: {states.few(empty)}"
+        if state is None:
+            raise LoadError(f"the factory's module is on the meta device, without numbers: {named}", hint="pass its weights with --state")
+        hint = "make them outside of torch.device('meta'), or buffers of the state: register_buffer(..., persistent=True)"
+        raise LoadError(f"the weights do not have what the factory's module has on the meta device: {named}", hint=hint)
+    return made
 
 
 def _import(module: str) -> ModuleType:
@@ -414,31 +434,26 @@ def _failure(message: str, error: BaseException) -> LoadError:
 
 
 def _with_state(module: nn.Module, path: Path) -> nn.Module:
-    state = _read_state(path)
+    state = states.read_state(path, _pickled_state)
     heal(module)
     try:
-        module.load_state_dict(state)
+        states.put(module, state)
     except Exception as error:
         wanted = module.state_dict()
         missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
         if not missing and not unexpected:
             raise LoadError(f"the weights do not fit the factory's module: {path}: {_reason(error)}") from error
-        parts = [f"{kind}: {_few(keys)}" for kind, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
+        parts = [f"{kind}: {states.few(keys)}" for kind, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
         hint = "the factory must return the module as it was when its state was saved, quantized and converted"
         raise LoadError(f"the weights do not fit the factory's module: {path}: {'; '.join(parts)}", hint=hint) from error
     return module
 
 
-def _few(keys: list[str], limit: int = 5) -> str:
-    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return ", ".join(keys[:limit]) + more
-
-
-def _read_state(path: Path) -> Mapping[str, Any]:
+def _pickled_state(path: Path) -> Mapping[str, Any]:
     """The state_dict in ``path``, taken out of a training checkpoint if it is one."""
     _check_file(path)
     with _quiet():
-        loaded = _untrusted(path, _state_names(path))
+        loaded = _untrusted(path, _state_names(path), mmap=True)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import LoadError, TargetError, Torch2CircleError, UserError, together
-from .format import save, to_bytes
+from .format import is_as_written, save, to_bytes
 from .ir import Finding, Graph
 from .pipeline import ExportedModel, export, metadata_of
 from .targets import Target, target_for
@@ -94,6 +94,12 @@ class ExportedMethods:
         chosen = target_for(Path(path), target)
         graphs = self.for_target(chosen)
         return save(graphs, path, identifier=chosen.identifier, metadata=metadata_of(list(graphs.values()), chosen))
+
+    def is_in(self, path: str | os.PathLike[str], target: str) -> bool:
+        """Whether the file at ``path`` has the bytes that ``save`` would write, as ``ExportedModel.is_in``."""
+        chosen = target_for(None, target)
+        graphs = self.for_target(chosen)
+        return is_as_written(path, graphs, identifier=chosen.identifier, metadata=metadata_of(list(graphs.values()), chosen))
 
     def to_bytes(self, target: str) -> bytes:
         """The content of the file that ``save`` would write.

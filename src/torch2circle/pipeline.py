@@ -20,7 +20,7 @@ from . import __version__, samples, shapes, spec
 from .boundary import with_integer_io
 from .collecting import only_new
 from .errors import Bug, RecordError, TargetError, UnsupportedUse, UserError, WriteError
-from .format import save, to_bytes
+from .format import is_as_written, save, to_bytes
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import Program, Runnable, program
@@ -239,6 +239,17 @@ class ExportedModel:
         chosen = target_for(None, target)
         graph = self.for_target(chosen)
         return to_bytes(graph, identifier=chosen.identifier, metadata=metadata_of([graph], chosen))
+
+    def is_in(self, path: str | os.PathLike[str], target: str) -> bool:
+        """Whether the file at ``path`` has the bytes that ``save`` would write.
+
+        Raises:
+            TargetError: as for ``for_target``.
+            FormatError: the file cannot be read.
+        """
+        chosen = target_for(None, target)
+        graph = self.for_target(chosen)
+        return is_as_written(path, graph, identifier=chosen.identifier, metadata=metadata_of([graph], chosen))
 
     def save_qparams(self, folder: str | os.PathLike[str]) -> Bundle:
         """Write what ONE's q-implant takes: ``model.circle`` in float, and in ``qparam.json`` and ``.npy`` files its integers.

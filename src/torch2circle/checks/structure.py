@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ..format.packer import ALIGNMENT
 from ..format.survey import Operator, Subgraph, Survey, Tensor
-from ..format.writer import ALIGNMENT, VERSIONS
+from ..format.writer import VERSIONS
 from ..ir import DType, Finding, Node
 from ..spec import OPS, check_node, has_scheme, version
 from .places import nodes, place

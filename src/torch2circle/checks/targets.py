@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ..format.limits import SIZE_LIMIT
 from ..format.survey import Survey
 from ..ir import Finding, Node
 from ..spec import OPS, has_scheme, scheme
@@ -21,6 +22,8 @@ def for_target(whole: Survey, target: Target) -> Iterator[Finding]:
     if len(whole.subgraphs) > 1 and not target.calls_methods:
         others = ", ".join(subgraph.name or str(subgraph.index) for subgraph in whole.subgraphs[1:])
         yield Finding("warning", "target-methods", "<file>", f"{target.name} calls the first subgraph only, never {others}")
+    if target.identifier == "CIR0":
+        yield from _size(whole, target)
     yield from _operators(whole, target)
     if target.frees_outputs:
         yield from _outputs(whole, target)
@@ -32,6 +35,14 @@ def for_target(whole: Survey, target: Target) -> Iterator[Finding]:
                     yield Finding("error", "target-name", at, "onert crashes on a tensor without a name")
     if target.name == "one":
         yield from contract(whole)
+
+
+def _size(whole: Survey, target: Target) -> Iterator[Finding]:
+    if whole.size > SIZE_LIMIT:
+        yield Finding("error", "target-size", "<file>", f"{target.name} reads files of up to 2 GiB: {whole.size:,} bytes")
+    if found := [index for index, blob in enumerate(whole.blobs) if blob.by_offset]:
+        message = f"{len(found)} buffers are given by an offset in the file, the first is {found[0]}: {target.name} takes their tensors"
+        yield Finding("error", "target-buffer", "<file>", f"{message} for none that are constant")
 
 
 def _operators(whole: Survey, target: Target) -> Iterator[Finding]:

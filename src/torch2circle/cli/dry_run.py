@@ -73,6 +73,8 @@ def _print(outlook: Outlook) -> None:
         click.echo(f"{outlook.target}: would be refused (exit code {error.exit_code}): {error.message.splitlines()[0].rstrip(':')}")
         for op, scheme, verdict, where in error.refused if isinstance(error, TargetError) else []:
             say("refused", f"{op} ({scheme}: {verdict}) at {where}")
+        for layer, count in error.layers if isinstance(error, WriteError) else []:
+            say("bytes", f"{count:,} in {layer}")
         return
     click.echo(f"{outlook.target}: {outlook.size:,} bytes")
     count = sum(op.count for op in outlook.operators)
@@ -116,6 +118,8 @@ def _error(error: Torch2CircleError) -> dict[str, Any]:
             {"op": op, "count": count, "reason": error.reasons.get(op), "nearest": list(near), "places": list(map(vars, error.places[op]))}
             for op, count, _, near in error.missing
         ]
+    if isinstance(error, WriteError):
+        facts["layers"] = [{"place": layer, "bytes": count} for layer, count in error.layers]
     if isinstance(error, TargetError):
         keys = ("op", "scheme", "verdict")
         facts["operators"] = [dict(zip(keys, row, strict=False)) | {"where": vars(row[3])} for row in error.refused]

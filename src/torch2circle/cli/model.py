@@ -26,7 +26,8 @@ def loading_options(command: F, several: bool = False) -> F:
                      "with fixed random numbers. Repeat for more inputs."),
         click.option("--inputs", "sample", type=file, metavar="FILE", multiple=several, help="Example inputs from a .npz, .npy or .pt "
                      f"file.{more}"),
-        click.option("--state", type=file, metavar="FILE", help="state_dict to load into the model that package.module:factory makes."),
+        click.option("--state", type=file, metavar="FILE", help="state_dict to load into the model that package.module:factory makes: of "
+                     "torch.save, safetensors, or an index.json of several."),
         click.option("--trust-pickle", is_flag=True, help="Run the code in a pickled model. Only for files you made yourself."),
         click.option("--custom-op", "custom_ops", multiple=True, metavar="NS::OP[=CODE]", help="Write this PyTorch operator as a custom "
                      "one, for which the application brings the kernel. Repeat for more."),
@@ -67,7 +68,7 @@ def exported_model(model: str, stage: Callable[[str], None], **loading: Any) -> 
 
     args, kwargs = _example(shapes, sample)
     stage("load")
-    loaded = load(model, trust_pickle=trust_pickle, state=state)
+    loaded = load(model, trust_pickle=trust_pickle, state=state, mmap=True)
     io_dtypes = dict(_named(text) for text in loading.pop("io_dtypes"))
     named = (text.rpartition("=") for text in loading.pop("custom_ops"))
     custom_ops = {op or code: code for op, _, code in named}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -19,23 +19,42 @@ Table = Mapping[str, Any]
 """A table: field name -> number, string, sequence, enum member's name, table, or (table name, table) for a union."""
 
 LATER: Final = object()
-"""Stands for data that is written behind the flatbuffer."""
+"""Stands for data that is written behind the flatbuffer, or for where in the file that is."""
+
+ALIGNMENT: Final = 16
+"""Of what a buffer has, in the file."""
 
 _CODES: Final = {"bool": "?", "byte": "b", "ubyte": "B", "ushort": "H", "int": "i", "uint": "I", "long": "q", "ulong": "Q", "float": "f"}
 _NUMBERS: Final = {kind: struct.Struct("<" + code) for kind, code in _CODES.items()}
 _LENGTH: Final = _NUMBERS["uint"]  # and a reference's form, too
 
 
+class Hole(NamedTuple):
+    """Where something is left out that is known when the data is written: a reference to a byte vector, or, as a number of 64 bits, the
+    offset of its elements in the file. A reference reaches no further than 2^32 bytes, and readers take it for less.
+    """
+
+    at: int
+    is_offset: bool
+
+    def fill(self, head: bytearray, position: int) -> None:
+        """Put in that the vector is at ``position``; its elements are behind a length of 32 bits."""
+        if self.is_offset:
+            _NUMBERS["ulong"].pack_into(head, self.at, position + _LENGTH.size)
+        else:
+            _LENGTH.pack_into(head, self.at, position - self.at)
+
+
 class Packer:
     """Builds a flatbuffer from nested mappings by the schema's facts.
 
     A table is a mapping, a union a pair (table name, mapping), an enum a member's name, a vector any sequence.
-    ``holes`` are the positions of the references to data that comes later, in the order of the buffers.
+    ``holes`` are for data that comes later, in the order of the buffers.
     """
 
     def __init__(self) -> None:
         self.out = bytearray()
-        self.holes: list[int] = []
+        self.holes: list[Hole] = []
         self._vtables: dict[bytes, int] = {}
 
     def finish(self, model: Table, identifier: str) -> bytes:
@@ -48,10 +67,15 @@ class Packer:
         fields, items, key = TABLES[name], values.items(), ""
         own: dict[int, bytes] = {}  # what stands in the table itself, by slot
         references: list[tuple[str, str, Any]] = []
+        later: list[int] = []
         try:
             for key, value in items:
                 slot, kind, default = fields[key]
                 if number := _NUMBERS.get(STORAGE.get(kind, kind)):
+                    if value is LATER:
+                        own[slot] = bytes(number.size)
+                        later.append(slot)
+                        continue
                     packed = number.pack(ENUMS[kind][value] if kind in ENUMS else value)
                     if packed != number.pack(default) or name == "OperatorCode":  # onert crashes without deprecated_builtin_code
                         own[slot] = packed
@@ -62,7 +86,10 @@ class Packer:
                 own[slot] = bytes(4)  # until the position is known
                 references.append((key, kind, value))
             position, places = self._place(own)
+            self.holes += [Hole(position + places[slot], is_offset=True) for slot in later]
             for key, kind, value in references:
+                if name == "Buffer" and value is not LATER:
+                    self._align(ALIGNMENT, _LENGTH.size)
                 self._refer(position + places[fields[key].slot], kind, value)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, struct.error) as error:
             raise Bug(f"{name}.{key} is of type {fields[key].type}, not: {values[key]!r}") from error
@@ -88,7 +115,7 @@ class Packer:
     def _refer(self, hole: int, kind: str, value: Any) -> None:
         """Append a part, and make the reference at ``hole`` point to it."""
         if value is LATER:
-            self.holes.append(hole)
+            self.holes.append(Hole(hole, is_offset=False))
             return
         if kind in TABLES:
             position = self.table(kind, value)

@@ -9,12 +9,11 @@ from typing import Any
 
 from ..errors import TargetError
 from .facts import CIRCLE_ONLY, ENUMS, TABLES, UNIONS
-from .packer import LATER
 from .reader import opened
-from .survey import survey
+from .survey import Blob, Survey, survey
 from .walker import NAMES, File, WireTable
 from .whole import whole_file
-from .writer import VERSIONS, described, stream
+from .writer import VERSIONS, Data, described, stream
 
 # What may be left out without changing what the file computes.
 _NEEDLESS = ("SubGraph.debug_metadata_index",)
@@ -113,12 +112,27 @@ def rewrap(source: str | os.PathLike[str], path: str | os.PathLike[str], identif
         lines = [f"  {name} x{count}" for name, count in sorted(copy.lacking.items())]
         hint = "convert without --keep, or keep the .circle file"
         raise TargetError("\n".join(["TFLite does not have what is in the file:", *lines]), hint=hint)
-    blobs = [blob.data for blob in whole.blobs]
-    model |= {"version": VERSIONS[identifier], "buffers": [{} if data is None else {"data": LATER} for data in blobs]}
-    head, holes = described(model, identifier)
+    metadata = {entry.get("buffer", 0) for entry in model.get("metadata", ())}
+    buffers = [_data(blob, index in metadata) for index, blob in enumerate(whole.blobs)]
+    parts = described(model | {"version": VERSIONS[identifier]}, identifier, buffers, lambda: _by_tensor(whole))
     with whole_file(path) as sink:
-        stream(sink, head, holes, (data.data for data in blobs if data is not None))
+        stream(sink, *parts)
         return sink.tell(), list(_said(copy.left))
+
+
+def _data(blob: Blob, is_metadata: bool) -> Data | None:
+    data = blob.data
+    return None if data is None else Data(len(data), lambda: data.data, (blob.position, len(data)), is_metadata)
+
+
+def _by_tensor(whole: Survey) -> dict[str, int]:
+    """The bytes of each constant by its name; of those that share a buffer, by that of the first."""
+    sizes: dict[int, tuple[str, int]] = {}
+    for subgraph in whole.subgraphs:
+        for tensor in subgraph.tensors:
+            if (data := subgraph.data(tensor)) is not None:
+                sizes.setdefault(tensor.buffer, (subgraph.name_of(tensor.index), len(data)))
+    return {f"{name} (buffer {buffer})": size for buffer, (name, size) in sizes.items()}
 
 
 def _complete(code: dict[str, Any]) -> None:

@@ -33,10 +33,11 @@ _LEFT_OUT: Final = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 3, 
 
 @dataclass(frozen=True, eq=False)
 class Blob:
-    """A buffer: its bytes if it has any, and where in the file they are."""
+    """A buffer: its bytes if it has any, and where in the file they are; ``by_offset`` if no reference leads there."""
 
     data: Array | None
     position: int
+    by_offset: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +280,7 @@ def _blob(file: File, buffer: WireTable) -> Blob:
     if offset <= 1:
         return Blob(None, 0)
     file.check(offset, size)
-    return Blob(np.frombuffer(file.view, np.uint8, size, offset), offset)
+    return Blob(np.frombuffer(file.view, np.uint8, size, offset), offset, by_offset=True)
 
 
 def _subgraph(index: int, table: WireTable, blobs: Sequence[Blob], codes: Sequence[WireTable], identifier: str) -> Subgraph:

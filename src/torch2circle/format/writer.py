@@ -2,8 +2,8 @@
 
 A file is a small flatbuffer that describes the graph, followed by the constants. The description is built in memory with an
 empty reference in each buffer table; then the constants go to the sink one after the other, and at the end the description
-with the references filled in. So memory does not grow with the model. Offsets in a flatbuffer are unsigned and point forwards,
-hence data behind the description is as good as data within it.
+with the references filled in. So memory does not grow with the model. Offsets in a flatbuffer are unsigned and point
+forwards, hence data behind the description is as good as data within it. Over 2 GiB, TFLite's buffers name a place in the file.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ import io
 import os
 import struct
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any, BinaryIO, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
 from .. import spec
 from ..arithmetic import in_nibbles
-from ..errors import Bug, WriteError
+from ..errors import Bug
 from ..ir import DType, Graph, Node, Value
+from . import limits
 from .ahead import ahead
 from .facts import ENUMS, TABLES, UNIONS
-from .packer import LATER, Packer, Table
+from .packer import ALIGNMENT, LATER, Hole, Packer, Table
 from .whole import whole_file
 
 VERSIONS: Final = {"CIR0": 0, "TFL3": 3}
 """File identifier -> the model version its runtimes expect."""
 
-SIZE_LIMIT: Final = 2**31 - 1
-ALIGNMENT: Final = 16
 CHUNK: Final = 1 << 16
 
 
@@ -78,7 +77,7 @@ def size_of(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] = 
     """The size of the file in bytes. It is not written, and as few constants are in memory as if it were.
 
     Raises:
-        WriteError: it would be over 2 GiB.
+        WriteError: a Circle file would be over 2 GiB.
     """
     head, _, blobs = _parts(graph, identifier, metadata, "torch2circle")
     behind = _Measured(len(head))
@@ -86,31 +85,80 @@ def size_of(graph: Methods, *, identifier: str, metadata: Mapping[str, bytes] = 
     return behind.end
 
 
+class Data(NamedTuple):
+    """What a buffer has: ``size`` bytes, which ``load`` gives. Of equal ``key`` are those that are known to be equal."""
+
+    size: int
+    load: Callable[[], memoryview | bytes]
+    key: object
+    is_metadata: bool = False
+
+
 def _parts(
     graph: Methods, identifier: str, metadata: Mapping[str, bytes], description: str
-) -> tuple[bytearray, list[int], Iterator[memoryview | bytes]]:
-    """The description, where the references to the data are in it, and the data."""
+) -> tuple[bytearray, list[Hole], Iterator[memoryview | bytes]]:
+    """The description, where the data is to be entered in it, and the data."""
     graphs = {DEFAULT: graph} if isinstance(graph, Graph) else graph
-    owned = [[value for value in graph.values() if value.data is not None] for graph in graphs.values()]
-    constants = [*chain(*owned)]
-    head, holes = described(_model(graphs, constants, identifier, metadata, description), identifier)
-    for own in owned:  # what several have in common is written once
-        _check_size(len(head), own, metadata)
-    blobs: Iterator[Any] = chain(ahead(_elements, constants, lambda value: value.type.nbytes), metadata.values())
-    return head, holes, blobs
+    constants = [value for graph in graphs.values() for value in graph.values() if value.data is not None]
+    buffers = [
+        None,  # for what is no constant
+        *(Data(value.type.nbytes, partial(_elements, value), limits.identity(value)) for value in constants),
+        *(Data(len(data), partial(bytes, data), name, is_metadata=True) for name, data in metadata.items()),
+    ]
+    model = _model(graphs, constants, identifier, metadata, description)
+    return described(model, identifier, buffers, lambda: limits.by_layer(graphs.values()))
 
 
-def described(model: Table, identifier: str) -> tuple[bytearray, list[int]]:
-    """The description of a model whose buffers are ``LATER``, and where the references to them are in it."""
+def described(
+    model: Table, identifier: str, buffers: Sequence[Data | None], layers: Callable[[], Mapping[str, int]]
+) -> tuple[bytearray, list[Hole], Iterator[memoryview | bytes]]:
+    """A file's description, where data is to be entered in it, and the data behind it.
+
+    References lead to the data. Where a TFLite file may be over 2 GiB, its buffers have offset and size instead, and metadata, which not
+    every reader finds by these, is in the description.
+
+    Args:
+        model: the tables, whatever their buffers.
+        buffers: what each of them has; None for nothing.
+        layers: where the bytes come from, asked for if they are too many.
+
+    Raises:
+        WriteError: a Circle file would be over 2 GiB, or the description alone.
+    """
+    filled = [data for data in buffers if data is not None]
+    head, holes = _packed(model, [{} if data is None else {"data": LATER} for data in buffers], identifier)
+    end = len(head)
+    for size in {data.key: data.size for data in filled}.values():
+        _, end = _placed(end, size)
+    if end > limits.SIZE_LIMIT:
+        if identifier == "CIR0":
+            raise limits.too_large(end, layers())
+        head, holes = _packed(model, [{} if data is None else _apart(data) for data in buffers], identifier)
+        filled = [data for data in filled if not data.is_metadata]
+        if len(head) > limits.SIZE_LIMIT:
+            raise limits.description_too_large(len(head))
+    return head, holes, ahead(_loaded, filled, lambda data: data.size)
+
+
+def _apart(data: Data) -> Table:
+    return {"data": data.load()} if data.is_metadata else {"offset": LATER, "size": data.size}
+
+
+def _loaded(data: Data) -> memoryview | bytes:
+    return data.load()
+
+
+def _packed(model: Table, buffers: Sequence[Table], identifier: str) -> tuple[bytearray, list[Hole]]:
     packer = Packer()
-    return bytearray(packer.finish(model, identifier)), packer.holes
+    head = packer.finish({**model, "buffers": buffers}, identifier)
+    return bytearray(head), packer.holes
 
 
-def stream(sink: BinaryIO, head: bytearray, holes: Sequence[int], blobs: Iterable[memoryview | bytes]) -> None:
-    """Write a description and behind it ``blobs``, to which the ``holes`` refer in their order."""
+def stream(sink: BinaryIO, head: bytearray, holes: Sequence[Hole], blobs: Iterable[memoryview | bytes]) -> None:
+    """Write a description and behind it ``blobs``, for which the ``holes`` are in their order."""
     positions = list(map(_Behind(sink, len(head)).put, blobs))
     for hole, position in zip(holes, positions, strict=True):
-        struct.pack_into("<I", head, hole, position - hole)
+        hole.fill(head, position)
     sink.seek(0)
     sink.write(head)
     sink.seek(0, os.SEEK_END)
@@ -133,7 +181,7 @@ def _model(graphs: Mapping[str, Graph], constants: list[Value], identifier: str,
         "operator_codes": [_operator_code(*code, identifier) for code in codes],
         "subgraphs": [_subgraph(graph, "main" if len(graphs) == 1 else name, buffers, codes) for name, graph in graphs.items()],
         "description": description,
-        "buffers": [{}] + [{"data": LATER}] * (len(constants) + len(metadata)),
+        "buffers": [],  # which ``described`` lays out
         "metadata": [{"name": name, "buffer": i} for i, name in enumerate(metadata, start=len(constants) + 1)],
         "signature_defs": [_signature(graph, key, i) for i, (key, graph) in enumerate(graphs.items())],
     }
@@ -233,16 +281,6 @@ def misfit(node: Node) -> str:
 # The data behind the description.
 
 
-def _check_size(head: int, constants: list[Value], metadata: Mapping[str, bytes]) -> None:
-    sizes = [*(value.type.nbytes for value in constants), *(len(data) for data in metadata.values())]
-    total = head + sum(size + ALIGNMENT + 4 for size in sizes)
-    if total > SIZE_LIMIT:
-        largest = sorted(constants, key=lambda value: -value.type.nbytes)[:3]
-        names = ", ".join(f"{value.name} ({value.type.nbytes:,} bytes)" for value in largest)
-        hint = f"quantize the weights or split the model; the largest tensors: {names}"
-        raise WriteError(f"the file would be over 2 GiB, the most that the format holds: {total:,} bytes", hint=hint)
-
-
 def _elements(value: Value) -> memoryview:
     """A constant's bytes, little endian; two elements of 4 bits in one."""
     array = value.array()
@@ -257,8 +295,6 @@ def _elements(value: Value) -> memoryview:
 def _placed(end: int, size: int) -> tuple[int, int]:
     """Where a byte vector begins that follows ``end`` with its elements aligned, and where it ends."""
     position = end + -(end + 4) % ALIGNMENT
-    if position + 4 + size > SIZE_LIMIT:
-        raise WriteError("the file would be over 2 GiB, the most that the format holds", hint="write fewer methods to a file")
     return position, position + 4 + size
 
 
@@ -291,7 +327,7 @@ class _Behind:
                 return position
         position, end = _placed(self.end, len(data))
         self.sink.seek(self.end)
-        self.sink.write(bytes(position - self.end) + struct.pack("<I", len(data)))
+        self.sink.write(bytes(position - self.end) + struct.pack("<I", len(data) & 0xFFFF_FFFF))  # nobody reads it of an offset
         self.sink.write(data)
         self.end = end
         alike.append(position)

@@ -24,6 +24,8 @@ from ..spec import OPS, scheme
 
 RIGHT = ("exact", "1lsb", "hybrid")
 EIGHT_BIT = (DType.INT8, DType.UINT8)
+MOST = 2**31 - 1
+"""Elements that kernels count in 32 bits; a dimension has 32 bits in the file, too."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Target:
     ``max_rank``: the most dimensions a tensor may have; ``opens``: as ``table``, on tensors with dimensions of any size; ``frees_outputs``:
     it takes back the memory of a graph's output when the last operator has read it, and the next ones overwrite it, and of an output that
     is given twice one is never filled; ``calls_methods``: it can call each method of a file that has several; ``needs_elements``: it dies
-    where something is made of a tensor without any."""
+    where something is made of a tensor without any; ``wide_tables``: its GATHER was measured on a table of more than ``MOST`` elements."""
 
     name: str
     identifier: str
@@ -50,6 +52,7 @@ class Target:
     frees_outputs: bool = False
     calls_methods: bool = False
     needs_elements: bool = False
+    wide_tables: bool = False
 
     def verdict(self, node: Node) -> str:
         """``exact``, ``1lsb``, ``hybrid``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured.
@@ -63,6 +66,8 @@ class Target:
             return "of no elements"
         if rank > self.max_rank:
             return f"more than {self.max_rank} dimensions"
+        if any(v.type.size > MOST for v in values) and not self._finds_rows(node):
+            return "more than 2^31 - 1 elements"
         values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.type.open]
         if any(v.variable for v in values):  # LiteRT goes on with the memory it had for another size, and writes behind its end
             return "wrong where the size of a state changes"
@@ -70,6 +75,13 @@ class Target:
             return "no element for any size"
         cells, key = (self.opens if values else self.table).get(node.op, {}), scheme(node)
         return cells.get(f"{key}+rank{rank}", cells.get(key, "unknown"))
+
+    def _finds_rows(self, node: Node) -> bool:
+        """Whether the one operand that is too large for most kernels is a table of rows."""
+        if not self.wide_tables or node.op != "GATHER" or node.attrs.get("axis"):
+            return False
+        table, others = node.inputs[0], (*node.inputs[1:], *node.outputs)
+        return table is not None and max(table.type.shape) <= MOST and all(v is None or v.type.size <= MOST for v in others)
 
     @property
     def reads_halves(self) -> bool:

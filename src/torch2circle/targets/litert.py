@@ -10,8 +10,9 @@ from .base import RIGHT, Target, measured
 from .rules import hybrid, islands, moves, nibbles, pools, recurrent, resizing, substitutes, weighted
 
 _BARE = Target(
-    "litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"), opens=measured("litert", "open"), calls_methods=True
-)
+    "litert", "TFL3", ".tflite", "litert", DType.INT8, measured("litert"), opens=measured("litert", "open"), calls_methods=True,
+    wide_tables=True,
+)  # fmt: skip
 
 LITERT = replace(
     _BARE,

@@ -6,7 +6,6 @@ the first operator that differs is the one at fault.
 
 from __future__ import annotations
 
-import filecmp
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -62,13 +61,13 @@ def verify(
     graph = exported.for_target(target)
     sized = [exported] if exported.twin is None else [exported, exported.twin]
     with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
-        fresh = Path(folder) / f"model{target.suffix}"
-        exported.save(fresh, target.name)
-        theirs = given
+        theirs, same = given, False
         if path is not None and given is None:
             theirs = read(path).graph
             _must_fit(path, theirs, graph, inputs_only=True)
-            theirs = None if filecmp.cmp(path, fresh, shallow=False) else theirs
+            same = exported.is_in(path, target.name)
+            theirs = None if same else theirs
+        fresh = _fresh(exported, target, Path(folder), path if same else None)
         run = _Run(target, [*sized, *samples], Path(folder), timeout, path or fresh, fresh)
         ours = as_read(graph, read(fresh).graph)  # its constants are in the file, and need not be unpacked again
         if theirs is None:
@@ -82,6 +81,15 @@ def verify(
         if len(theirs.outputs) != len(graph.outputs) or not any(pair.differs for pair in aligned.pairs):
             _must_fit(shown, theirs, graph)
         return run.report(graph, aligned, "", whole=given is None)
+
+
+def _fresh(exported: ExportedModel | ExportedMethods, target: Target, folder: Path, same: Path | None) -> Path:
+    """A file of the export: ``same``, if that is one, or a new one."""
+    if same is not None:
+        return same
+    fresh = folder / f"model{target.suffix}"
+    exported.save(fresh, target.name)
+    return fresh
 
 
 def _own_pairs(graph: Graph) -> Aligned:
@@ -136,7 +144,9 @@ class _Run:
         if not made:
             return {}, []
         batches = [[recorded(each.recording, v) for v in parts.inputs] for each in self.models]
-        done = self.run(self.save(parts, "operators"), batches)
+        file = self.save(parts, "operators")
+        done = self.run(file, batches)
+        file.unlink()  # it has all constants, too
         results: list[list[Array] | TargetError]
         if isinstance(done, TargetError):  # of one operator, or of the many together
             results = alone(self.target, parts, batches, self.folder, self.timeout)
@@ -270,8 +280,8 @@ def verify_methods(exported: ExportedMethods, target: Target, path: Path | None 
     """
     graphs = exported.for_target(target)
     with tempfile.TemporaryDirectory(prefix="torch2circle-") as folder:
-        fresh = Path(folder) / f"model{target.suffix}"
-        exported.save(fresh, target.name)
+        same = path is None or exported.is_in(path, target.name)
+        fresh = _fresh(exported, target, Path(folder), path if same else None)
         file = path or fresh
         theirs, jobs = read(file).graphs, []
         if missing := [name for name in graphs if name not in theirs]:
@@ -281,7 +291,6 @@ def verify_methods(exported: ExportedMethods, target: Target, path: Path | None 
             batch = [recorded(exported[name].recording, value) for value in graph.inputs]
             signature = runtimes.Signature(name, graph.input_names, graph.output_names) if target.calls_methods else None
             jobs.append(runtimes.Job(file, [batch, batch], signature))
-        same = filecmp.cmp(file, fresh, shallow=False)
         fresh_ones = {name: verify(method, target, timeout=timeout) for name, method in exported.methods.items()}
         if not same:  # each method of the file, its own operators
             operators_of = {n: verify(m, target, path, timeout=timeout, given=theirs[n]) for n, m in exported.methods.items()}

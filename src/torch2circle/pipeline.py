@@ -26,7 +26,7 @@ from .ir import Array, DType, Finding, Graph, Quant
 from .loading import Program, Runnable, program
 from .lower import CHOICES, LOWERINGS, Judged, Options, is_operator, lower, rejoined
 from .optimize import optimize, unified
-from .record import WEIGHTS, Recording, record
+from .record import REQUANTIZED, WEIGHTS, Recording, record
 from .shapes import Sizes, example_size
 from .targets import Target, islands, legalize, must_run, target_for
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .verify import Report
 
 Progress = Callable[[str], None]
+PREFERENCES = ("exact", "speed")
 UNCALIBRATED = Quant.per_tensor(1, 0)
 
 
@@ -51,6 +52,7 @@ def export(
     recurrent: str = "fused",
     custom_ops: Sequence[str] | Mapping[str, str] = (),
     weights: str = "stored",
+    prefer: str = "exact",
     specialize: bool = False,
     dynamic_batch: bool = False,
     dynamic_shapes: Any = None,
@@ -72,6 +74,9 @@ def export(
             other names: the application brings their kernels, and nothing here can verify them.
         weights: ``"stored"`` as the model has them, or ``"float16"``: float32 weights of linear layers and convolutions are rounded to
             that type. What they compute then is what ``verify`` compares with; a note says how far it is from the float32 model.
+        prefer: ``"exact"`` integers, or ``"speed"`` on onert: layers with a weight scale for each channel, whose kernels are slow there,
+            get one scale for all, but for depthwise convolutions. What they compute then is what ``verify`` compares with; notes say
+            what each layer and the model lose.
         specialize: fix values that the model reads from its inputs to those of the example.
         dynamic_batch: the file takes any size of the first dimension of its inputs.
         dynamic_shapes: the same for other dimensions, as ``torch.export`` takes them: ``{"x": {0: "batch", 1: Dim("time", max=512)}}``.
@@ -89,10 +94,14 @@ def export(
         ValueError: an option is none of those above.
     """
     chosen: dict[str, Any] = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
-    choices = {**CHOICES, "weights": WEIGHTS}
-    for name, value in {**chosen, "weights": weights}.items():
+    choices = {**CHOICES, "weights": WEIGHTS, "prefer": PREFERENCES}
+    for name, value in {**chosen, "weights": weights, "prefer": prefer}.items():
         if value not in choices[name]:
             raise ValueError(f"{name} must be one of {choices[name]}: {value!r}")
+    if prefer == "speed":
+        if weights != "stored":
+            raise ValueError(f'prefer="speed" is for onert, weights={weights!r} is not: give one of them')
+        weights = REQUANTIZED
     names = [custom_ops] if isinstance(custom_ops, str) else custom_ops
     custom = dict(names) if isinstance(names, Mapping) else {op: op for op in names}
     if unknown := [op for op in custom if not is_operator(op)]:
@@ -111,7 +120,7 @@ def export(
         tell("optimize")
         graph = with_integer_io(optimize(lowered.graph), io_dtypes or {})
         _must_be_well_formed(graph)
-        rounded = [] if weights == "stored" else [_cost_of_rounding(recording, run())]
+        rounded = [] if weights == "stored" else [_cost_of_rounding(recording, run(), weights)]
         told = (*recording.findings, *_uncalled(custom, recording), *rounded, *lowered.findings, *_doubtful_scales(graph))
         return ExportedModel(recording, graph, told, lowered.judge, weights)
 
@@ -194,12 +203,16 @@ class ExportedModel:
         """The graph as it is written for ``target``.
 
         Raises:
-            TargetError: no such target, one that reads no float16 where ``weights`` is that, or naming every operator that it cannot run.
+            TargetError: no such target, one that reads no float16 where ``weights`` is that, another than onert where ``prefer`` is
+                ``"speed"``, or naming every operator that it cannot run.
         """
         target = target_for(None, target) if isinstance(target, str) else target
         if self.weights == "float16" and not target.reads_halves:
             hint = "leave that out: the weights would be rounded, and the file no smaller"
             raise TargetError(f"weights=\"float16\" (--weights float16) is not for target {target.name}, which reads no float16", hint=hint)
+        if self.weights == REQUANTIZED and not target.slow_channels:
+            hint = "leave that out: the file would be no faster"
+            raise TargetError(f"prefer=\"speed\" (--prefer speed) is for target onert, not {target.name}: it has weights requantized", hint=hint)
         if target.name not in self._legal:
             if self.twin is not None:
                 target = replace(target, sized_rules=())
@@ -389,15 +402,19 @@ def _uncalled(custom: Mapping[str, str], recording: Recording) -> list[Finding]:
     return [Finding("note", "custom-operator-unused", op, "the model does not call this operator") for op in custom if op not in called]
 
 
-def _cost_of_rounding(rounded: Recording, plain: Recording) -> Finding:
+def _cost_of_rounding(rounded: Recording, plain: Recording, weights: str) -> Finding:
     """How far the outputs are from those of the model whose weights were not rounded."""
-    layers = sum(stored.dtype is torch.float16 for stored in rounded.stored.values())
     pairs = zip(rounded.outputs, plain.outputs, strict=True)
     reals = [(rounded.value_of(one).double(), plain.value_of(other).double()) for one, other in pairs]
     noise, signal = sum(float((a - b).square().sum()) for a, b in reals), sum(float(b.square().sum()) for _, b in reals)
     near = f"{10 * np.log10(signal / noise):.1f} dB (SQNR) from the model's" if noise else "what they were"
-    message = f"{layers} weights of linear layers and convolutions are rounded to float16: on this example the outputs are {near}"
-    return Finding("note" if layers else "warning", "float16", "<top>", message)
+    if weights == REQUANTIZED:
+        layers, code = sum(finding.code == "requantized" for finding in rounded.findings), "requantized"
+        what = "layers with a weight scale for each channel have one for all"
+    else:
+        layers, code = sum(stored.dtype is torch.float16 for stored in rounded.stored.values()), "float16"
+        what = "weights of linear layers and convolutions are rounded to float16"
+    return Finding("note" if layers else "warning", code, "<top>", f"{layers} {what}: on this example the outputs are {near}")
 
 
 def _doubtful_scales(graph: Graph) -> list[Finding]:

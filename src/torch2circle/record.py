@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from .errors import RecordError, UserError, together
 from .ir import Finding, Where
 from .mutation import Aliases, functional_name, operator_of, storage_of, write_back
+from .one_scale import cost, with_one_scale
 from .plain import deviation, formula_for
 from .provenance import Provenance, place_of_part
 from .trees import Path, has_names, hides_tensors, leaves, replaced
@@ -70,6 +71,7 @@ RESHAPES = {"aten::reshape", "aten::view"}
 # Layers whose weight the file may hold in another type than PyTorch computes in.
 WEIGHTED = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|_?convolution)\b")
 WEIGHTS = ("stored", "float16")
+REQUANTIZED = "per_tensor"
 OBSERVING = {"ObserverBase", "FakeQuantizeBase", "AffineQuantizedObserverBase"}
 """Classes by name: torchao has some of its own, and need not be installed."""
 
@@ -178,7 +180,8 @@ def record(
         specialize: let a value that is read from an input on the host become a constant, which is otherwise refused.
         whole: operators to record as they are. Another one that PyTorch can decompose is recorded as what it is made of;
             None records all of them whole.
-        weights: ``"float16"`` computes linear layers and convolutions on float32 weights rounded to that type.
+        weights: ``"float16"`` computes linear layers and convolutions on float32 weights rounded to that type, ``REQUANTIZED`` those
+            with a weight scale for each channel on one scale for all, but for depthwise convolutions.
 
     Raises:
         RecordError: train mode, unconverted observers, a branch on data, state that is written, or an error of the model itself.
@@ -341,6 +344,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self.weights == "float16" and WEIGHTED.match(op) and self.is_wide(bound.get("weight")):
             bound["weight"] = self.rounded(bound["weight"], op, bound)
             args, kwargs = (), bound
+        if self.weights == REQUANTIZED and (changed := self.requantized(func, op, bound)):
+            bound = changed
+            args, kwargs = (), bound
         run = partial(self.run, func, args, kwargs or {})
         tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
@@ -419,6 +425,27 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.stored[id(made)] = half
             self.alive += [weight, made]
         return self.halves[id(weight)]
+
+    def requantized(self, func: Any, op: str, bound: dict[str, Any]) -> dict[str, Any] | None:
+        """The arguments of a layer with one weight scale in place of one for each channel."""
+        found = with_one_scale(op, bound, lambda weight: self.integers_of(weight, bound))
+        if found is None:
+            return None
+        name, new, weight, made = found
+        if isinstance(new, Tensor):
+            self.stored[id(new)] = made
+            self.alive += [new, made]
+        changed = {**bound, name: new}
+        where = self.provenance.here(op, bound)
+        message = f"{cost(weight, made, func(**bound), func(**changed))} ({where})"
+        self.findings.append(Finding("note", "requantized", where.module or "<top>", message))
+        return changed
+
+    def integers_of(self, weight: Any, bound: Mapping[str, Any]) -> Tensor | None:
+        """The quantized constant behind a float weight, next to an activation that comes out of integers, too."""
+        data = self.number.get(id(bound.get("input")))
+        made = next((call for call in reversed(self.calls) if data in call.outs), None)
+        return self.stored.get(id(weight)) if made is not None and made.op == "aten::dequantize.self" else None
 
     def compare(self, off: str, op: str, bound: Mapping[str, Any]) -> None:
         if off:

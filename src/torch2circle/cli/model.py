@@ -45,6 +45,8 @@ def loading_options(command: F, several: bool = False) -> F:
                      "with activations quantized at run time: the runtime's kernels, float on int8 weights, or PyTorch's own rounding."),
         click.option("--weights", type=click.Choice(["stored", "float16"]), default="stored", show_default=True, help="Weights as the "
                      "model has them, or those of linear layers and convolutions in float16 (LiteRT)."),
+        click.option("--prefer", type=click.Choice(["exact", "speed"]), default="exact", show_default=True, help="The model's integers, or "
+                     "one weight scale a layer where onert's kernels for one a channel are slow; what that loses is said."),
         click.option("--recurrent", type=click.Choice(["fused", "unrolled"]), default="fused", show_default=True, help="Sequence "
                      "operators where the runtime has right ones, or every time step on its own."),
     ]  # fmt: skip

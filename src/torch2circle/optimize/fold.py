@@ -31,7 +31,7 @@ MOVERS = (
     "DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "RESIZE_NEAREST_NEIGHBOR", "REVERSE_V2",
 )  # fmt: skip
 # Those among them behind which a result may be quantized as well as in front.
-SHAPES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
+SHAPES = ("RESHAPE", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS", "SLICE", "PAD", "DEPTH_TO_SPACE", "SPACE_TO_DEPTH")
 ARITHMETIC = ("ADD", "SUB", "MUL")
 LOWEST = np.finfo(np.float32).min
 MOST_UNEQUAL = 2.0**16

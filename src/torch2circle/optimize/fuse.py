@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..ir import Node, Value
+from ..ir import DType, Node, Value
 from .engine import Replacement, emit, rule
 from .layout import operand
 
@@ -72,4 +72,28 @@ def _compare_integers(node: Node) -> Replacement:
 COMPARISONS = ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
 compare_integers = [rule(op, why="integers of one scale compare as the numbers do")(_compare_integers) for op in COMPARISONS]
 
-RULES = [*drop_activation, *fuse_activation, drop_round_trip, drop_identity_quantize, *compare_integers]
+@rule("PADV2", why="PAD fills with that number, and XNNPACK runs it")
+def pad_with_zero(node: Node) -> Replacement:
+    x, fill = operand(node), operand(node, 2)
+    if fill.data is None or x.type.dtype.is_float != (x.type.quant is None):
+        return None
+    zero = 0 if x.type.quant is None else x.type.quant.zero_point[0]
+    return emit("PAD", node.out.type, x, node.inputs[1], like=node) if fill.array() == zero else None
+
+
+@rule("MAX_POOL_2D", "PADV2", why="no element is below zero, and each window has one: zeros are as far from the largest, and XNNPACK runs PAD")
+def pool_padded_with_zero(node: Node, pad: Node) -> Replacement:
+    x, amounts, fill = operand(pad), operand(pad, 1), operand(pad, 2)
+    made = x.node
+    clamp = "" if made is None else made.attrs.get("fused_activation_function", made.op)
+    if x.type.dtype is not DType.FLOAT32 or ACTIVATIONS.get(clamp, (-1, 0))[0] != 0 or amounts.data is None or fill.data is None:
+        return None
+    size = node.attrs["filter_height"], node.attrs["filter_width"]
+    inside = (amounts.array()[1:3] < np.array(size)[:, None]).all() and not amounts.array()[[0, 3]].any()
+    if fill.array() > 0 or not inside:
+        return None
+    padded = emit("PAD", pad.out.type, x, amounts, name=pad.out.name, like=pad)
+    return node.rebuilt(inputs=(padded,), outputs=(replace(node.out, origin=None),)).out
+
+
+RULES = [pad_with_zero, pool_padded_with_zero, *drop_activation, *fuse_activation, drop_round_trip, drop_identity_quantize, *compare_integers]

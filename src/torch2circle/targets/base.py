@@ -36,7 +36,8 @@ class Target:
     ``max_rank``: the most dimensions a tensor may have; ``opens``: as ``table``, on tensors with dimensions of any size; ``frees_outputs``:
     it takes back the memory of a graph's output when the last operator has read it, and the next ones overwrite it, and of an output that
     is given twice one is never filled; ``calls_methods``: it can call each method of a file that has several; ``needs_elements``: it dies
-    where something is made of a tensor without any; ``wide_tables``: its GATHER was measured on a table of more than ``MOST`` elements."""
+    where something is made of a tensor without any; ``wide_tables``: its GATHER was measured on a table of more than ``MOST`` elements;
+    ``slow_channels``: its kernels for weights with a scale for each channel are many times slower than those for one scale."""
 
     name: str
     identifier: str
@@ -53,6 +54,7 @@ class Target:
     calls_methods: bool = False
     needs_elements: bool = False
     wide_tables: bool = False
+    slow_channels: bool = False
 
     def verdict(self, node: Node) -> str:
         """``exact``, ``1lsb``, ``hybrid``, ``wrong``, ``refused``, ``crash``, or ``unknown`` if it was never measured.

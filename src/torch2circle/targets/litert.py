@@ -28,6 +28,7 @@ LITERT = replace(
         recurrent.states_in_variables,
         recurrent.stored_sequence_weights(_BARE.runs),
         *islands.island(_BARE.runs, islands.ISLANDS),
+        *islands.faster_in_float("HARD_SWISH"),
         substitutes.places_in_int32,
         *(substitutes.clamp_as_extremes(op, DType.INT8, why="XNNPACK runs these, and not the clamp on integers") for op in ACTIVATIONS),
     ],

@@ -26,7 +26,7 @@ from .rules import (
 
 _BARE = Target(
     "onert", "CIR0", ".circle", "onert", DType.UINT8, measured("onert"), max_rank=6, opens=measured("onert", "open"), frees_outputs=True,
-    needs_elements=True,
+    needs_elements=True, slow_channels=True,
 )  # fmt: skip
 
 ONERT = replace(

@@ -17,7 +17,10 @@ ISLANDS = (
 )  # fmt: skip
 
 
-def island(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:
+IN_FLOAT_ONLY = "the runtime has this operator in float only"
+
+
+def island(runs: Callable[[Node], bool], ops: Sequence[str], why: str = IN_FLOAT_ONLY) -> list[Rule]:
     """DEQUANTIZE -> float operator -> QUANTIZE for 8-bit operators the runtime does not execute: what PyTorch itself computes there."""
 
     def through_float(node: Node) -> Replacement:
@@ -28,7 +31,12 @@ def island(runs: Callable[[Node], bool], ops: Sequence[str]) -> list[Rule]:
         inner = Node.make(node.op, inputs, outs, node.attrs, node.where)
         return [emit("QUANTIZE", old.type, new, name=old.name, like=node) for old, new in zip(node.outputs, inner.outputs, strict=True)]
 
-    return [rule(op, why="the runtime has this operator in float only")(through_float) for op in ops]
+    return [rule(op, why=why)(through_float) for op in ops]
+
+
+def faster_in_float(*ops: str) -> list[Rule]:
+    """The same for operators whose kernel on integers is right, but slow."""
+    return island(lambda _: False, ops, "XNNPACK runs this in float only, and stopping for another kernel takes longer than two conversions")
 
 
 def _in_float(node: Node, value: Value) -> Value:

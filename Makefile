@@ -8,7 +8,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench support golden figures docs docs-serve browser screenshot clean
+.PHONY: help demo test lint bench support golden api figures docs docs-serve browser screenshot \
+	build sbom audit release-check test-oldest test-newest clean
 
 help: ## this list
 	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
@@ -42,6 +43,9 @@ support: $(STAMP) ## measure how each operator is computed, and write docs/suppo
 golden: $(STAMP) ## accept the graphs the lowerings write now; read the diff
 	$(BIN)/python -m pytest -q -n $(JOBS) --update-golden tests/test_ops.py
 
+api: $(STAMP) ## record the public interface as it is now; read the diff, and docs/stability.md
+	$(BIN)/python -m pytest -q --update-golden tests/test_api.py
+
 # The tests of the report's page are skipped without one. Installing it is for machines that build and throw away, as CI's.
 browser: ## Debian's chromium, if no browser is there and apt-get may install one
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
@@ -60,6 +64,30 @@ docs: $(STAMP) ## the documentation, in site/
 
 docs-serve: $(STAMP) ## the documentation while you write it, on http://127.0.0.1:8000
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+build: $(STAMP) ## wheel and source distribution, in dist/
+	$(BIN)/python -m build
+
+# What only a release needs is installed for it.
+RELEASE := .venv/.release
+$(RELEASE): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[release]'
+	touch $@
+
+release-check: $(RELEASE) test ## all of a release that a program can do: tests, build, installation, bill of materials, audit
+	$(BIN)/python tools/release.py $(if $(FINAL),--final)
+
+sbom: $(RELEASE) ## the bill of materials alone, in dist/
+	$(BIN)/python tools/release.py --only build base extras materials
+
+audit: $(RELEASE) ## the versions of constraints.txt against the known vulnerabilities; needs a network
+	$(BIN)/python tools/release.py --only vulnerable
+
+test-oldest: $(STAMP) ## the tests with the oldest supported versions (5 GB where pip finds no CPU build of PyTorch)
+	$(BIN)/python tools/versions.py oldest --python $(PYTHON)
+
+test-newest: $(STAMP) ## the tests with the newest versions there are
+	$(BIN)/python tools/versions.py newest --python $(PYTHON)
 
 clean: ## remove the environment, caches and builds
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site src/*.egg-info

@@ -52,10 +52,10 @@ def fresh_random_and_quiet() -> Iterator[None]:
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """``golden(name, text)`` fails unless the file ``name`` holds ``text``."""
+def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """``golden(name, text)`` fails unless the file ``name`` holds ``text``; ``accept`` says how to accept what it is now."""
 
-    def compare(name: str, text: str) -> None:
+    def compare(name: str, text: str, accept: str = "`make golden` accepts this") -> None:
         path = GOLDEN / name
         if request.config.getoption("--update-golden"):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +64,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         expected = path.read_text(encoding="utf-8") if path.exists() else ""
         if text != expected:
             diff = difflib.unified_diff(expected.splitlines(True), text.splitlines(True), f"tests/golden/{name}", "now")
-            pytest.fail(f"{name} is not what is written now; `make golden` accepts this:\n{''.join(diff)}", pytrace=False)
+            pytest.fail(f"{name} is not what is written now; {accept}:\n{''.join(diff)}", pytrace=False)
 
     return compare

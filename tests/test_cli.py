@@ -93,7 +93,7 @@ def test_export_as_json(folder: Path, run: Run) -> None:
     code, out, err = run("model.pt", "out.circle", *INPUT, "--json")
     assert (code, err) == (0, "")
     summary = json.loads(out)
-    assert list(summary) == ["file", "target", "bytes", "operators", "weights", "islands", "diagnostics", "verified"]
+    assert list(summary) == ["json_version", "file", "target", "bytes", "operators", "weights", "islands", "diagnostics", "verified"]
     assert (summary["file"], summary["target"]) == ("out.circle", "onert")
     assert summary["bytes"] == (folder / "out.circle").stat().st_size
     assert list(summary["verified"]) == ["runtime", "equal", "lsb", "operator_lsb", "seconds", "unverified"]
@@ -158,7 +158,7 @@ def test_verify(folder: Path, run: Run) -> None:
     assert order.index("QUANTIZE") < order.index("CONV_2D") < order.index("DEQUANTIZE")  # as they run
     assert lines[-1].startswith("  output ")
     both = json.loads(run("verify", "model.pt", "out.circle", *INPUT, "--json")[1])
-    assert list(both) == ["runtime", "samples", "outputs", "operators"]
+    assert list(both) == ["json_version", "runtime", "samples", "outputs", "operators"]
     keys = ["op", "name", "size", "equal", "lsb", "sqnr", "reason", "differs", "module", "file", "line", "end_to_end"]
     assert list(both["operators"][0]) == keys
     assert both["operators"][0]["end_to_end"] == {"equal": 1.0, "lsb": 0.0, "sqnr": None}
@@ -232,7 +232,7 @@ def test_ops(run: Run) -> None:
     code, out, _ = run("ops")
     assert code == 0
     assert "quantized::conv2d_relu.new" in out
-    assert set(json.loads(run("ops", "--json")[1])) == {"lowered", "refused", "measured"}
+    assert set(json.loads(run("ops", "--json")[1])) == {"json_version", "lowered", "refused", "measured"}
 
 
 def test_help_and_version(run: Run) -> None:

@@ -924,7 +924,7 @@ def test_the_commands(command: Run, tmp_path: Path) -> None:
 
 def test_the_commands_in_json(command: Run) -> None:
     summary = json.loads(command("qparams", "model.pt", "bundle", *INPUT, "--json")[1])
-    assert list(summary) == ["folder", "tensors", "bytes", "diagnostics"]
+    assert list(summary) == ["json_version", "folder", "tensors", "bytes", "diagnostics"]
     args = ("implant", "bundle/model.circle", "bundle/qparam.json", "out.tflite", "--json")
     summary = json.loads(command(*args)[1])
     assert (summary["target"], summary["implanted"], summary["left"]) == ("litert", 6, [])

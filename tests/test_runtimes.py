@@ -134,7 +134,7 @@ def test_a_missing_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     assert runtimes.versions() == {}
     with pytest.raises(MissingRuntime) as caught:
         runtimes.run("onert", Path("model.circle"), [])
-    assert "pip install torch2circle[verify]" in str(caught.value)
+    assert 'pip install "torch2circle[verify]"' in str(caught.value)
 
 
 def test_the_module_needs_no_torch() -> None:

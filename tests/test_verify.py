@@ -733,4 +733,4 @@ def test_a_runtime_that_is_not_installed(folder: Path, command: Command, monkeyp
     for args in (("net.pt", "net.tflite", *GIVEN), ("net.circle", "net.tflite")):
         code, _, err = command(*args)
         assert code == MissingRuntime.exit_code
-        assert "pip install torch2circle[verify]" in err
+        assert 'pip install "torch2circle[verify]"' in err

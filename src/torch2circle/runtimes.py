@@ -110,7 +110,7 @@ def _require(runtime: str) -> None:
     from .errors import MissingRuntime
 
     if not available(runtime):
-        raise MissingRuntime(f"runtime not installed: {runtime}", hint="pip install torch2circle[verify]")
+        raise MissingRuntime(f"runtime not installed: {runtime}", hint='pip install "torch2circle[verify]"')
 
 
 class _Child:

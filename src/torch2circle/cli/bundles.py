@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from .group import SETTINGS, TARGET_NAMES, cli
 from .model import exported_model, loading_options
-from .terminal import print_facts, print_findings, say, stages
+from .terminal import print_facts, print_findings, print_json, say, stages
 
 
 @cli.command(context_settings=SETTINGS)
@@ -42,7 +41,7 @@ def qparams(model: str, folder: Path, as_json: bool, debug: bool, **loading: Any
         "diagnostics": [vars(finding) for finding in (*exported.diagnostics(), *bundle.findings)],
     }
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        print_json(summary)
         return
     click.echo(f"{folder}: qparam.json for {summary['tensors']} tensors of model.circle, {summary['bytes']:,} bytes")
     print_findings(summary["diagnostics"])
@@ -77,7 +76,7 @@ def implant(source: Path, bundle: Path, output: Path, target: str | None, as_jso
         "diagnostics": [vars(finding) for finding in implanted.findings],
     }
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        print_json(summary)
         return
     click.echo(f"{output}: {summary['bytes']:,} bytes for {chosen.name}")
     print_facts(summary, "inputs", "outputs", "operators", "weights")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 from ..errors import TargetError, Torch2CircleError, UnsupportedOps, UserError, WriteError
 from .group import TARGET_NAMES
 from .model import exported_model
-from .terminal import print_findings, say, stages
+from .terminal import print_findings, print_json, say, stages
 
 if TYPE_CHECKING:
     from ..preflight import Operator, Outlook
@@ -47,7 +46,7 @@ def dry_run(model: str, output: Path | None, target: str | None, as_json: bool, 
     if as_json:
         errors = [] if failure is None else [_error(each) for each in (failure, *failure.also)]
         facts = {"model": model, "target": asked, "exit_code": code, "errors": errors, "diagnostics": found}
-        click.echo(json.dumps(facts | {"targets": {outlook.target: _facts(outlook) for outlook in seen}}, indent=2))
+        print_json(facts | {"targets": {outlook.target: _facts(outlook) for outlook in seen}})
         return code
     click.echo(f"{model}: a dry run, nothing is written")
     print_findings(found)

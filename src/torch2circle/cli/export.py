@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from .dry_run import dry_run
 from .group import SETTINGS, TARGET_NAMES, cli
 from .model import exported_model, loading_options
 from .package import must_be_possible, package_options, print_package, save_package
-from .terminal import print_findings, say, stages
+from .terminal import print_findings, print_json, say, stages
 from .verify import fail_if_wrong
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def export(
     if packed:
         summary["nnpackage"] = packed
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        print_json(summary)
     else:
         _print_summary(summary, why)
     fail_if_wrong(report)

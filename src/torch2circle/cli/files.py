@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from pathlib import Path
 
 import click
 
 from ..errors import MissingRuntime, UserError
 from .group import SETTINGS, TARGET_NAMES, cli
-from .terminal import say
+from .terminal import print_json, say
 
 SECTIONS = ["topology", "types", "quantization", "weights", "signatures", "metadata"]
 
@@ -31,7 +30,10 @@ def diff(a: Path, b: Path, ignore: tuple[str, ...], as_json: bool, debug: bool) 
     from ..overview import plain
 
     difference = difference_of(a, b).without(*ignore)
-    click.echo(json.dumps(plain(difference.as_dict()), indent=2) if as_json else str(difference))
+    if as_json:
+        print_json(plain(difference.as_dict()))
+    else:
+        click.echo(str(difference))
     if difference:
         raise click.exceptions.Exit(1)
 
@@ -57,7 +59,7 @@ def convert(source: Path, output: Path, target: str | None, method: str | None, 
     made = converted_to(source, output, target, keep=keep, method=method)
     if as_json:
         facts = {"file": str(output), "target": made.target, "bytes": made.size, "kept": keep}
-        click.echo(json.dumps(facts | {"losses": [vars(f) for f in made.losses], "findings": [vars(f) for f in made.findings]}, indent=2))
+        print_json(facts | {"losses": [vars(f) for f in made.losses], "findings": [vars(f) for f in made.findings]})
         return
     click.echo(f"{output}: {made.size:,} bytes for {made.target}" + (", as the tables were" if keep else ""))
     for finding in made.findings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from ..errors import FormatError, TargetError
 from .group import SETTINGS, TARGET_NAMES, cli
-from .terminal import print_facts, say, width
+from .terminal import print_facts, print_json, say, width
 
 if TYPE_CHECKING:
     from ..format import Survey
@@ -42,7 +41,7 @@ def inspect(file: Path, operators: bool, tensors: bool, as_json: bool, as_dot: b
     if as_json:
         from ..overview import overview
 
-        click.echo(json.dumps(overview(whole), indent=2))
+        print_json(overview(whole))
     elif as_dot:
         from ..dot import dot
 
@@ -117,7 +116,7 @@ def check(file: Path, target: str | None, everything: bool, as_json: bool, debug
 
     findings = found_in(file, target)
     if as_json:
-        click.echo(json.dumps({"file": str(file), "target": target, "findings": [vars(finding) for finding in findings]}, indent=2))
+        print_json({"file": str(file), "target": target, "findings": [vars(finding) for finding in findings]})
     else:
         _print_findings(findings, everything)
         click.echo(f"{file}: " + _totals(findings))

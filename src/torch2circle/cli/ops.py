@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from .group import SETTINGS, cli
-from .terminal import width
+from .terminal import print_json, width
 
 
 @cli.command(context_settings=SETTINGS)
@@ -23,7 +21,7 @@ def ops(as_json: bool, debug: bool) -> None:
 
     if as_json:
         tables = {"lowered": support_rows(), "refused": refused_rows(), "measured": file_rows()}
-        click.echo(json.dumps(tables, indent=2))
+        print_json(tables)
         return
     click.echo(columns([("PyTorch operator", "operands", "onert", "LiteRT"), *support_rows()], None))
     click.echo()

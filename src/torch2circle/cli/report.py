@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import click
 from ..errors import UserError, VerifyFailed
 from .group import SETTINGS, TARGET_NAMES, cli
 from .model import exported_model, loading_options
-from .terminal import say, stages
+from .terminal import print_json, say, stages
 
 
 @cli.command(context_settings=SETTINGS)
@@ -45,7 +44,7 @@ def report(model: str, file: Path, output: Path | None, target: str | None, as_j
         options: dict[str, Any] = {"file": file, "targets": (chosen, *RUNTIMES), "model": model, "progress": stage}
         facts = report_facts(exported, **options) if page is None else write_report(exported, page, **options)
     if as_json:
-        click.echo(json.dumps(finite(facts), indent=2))
+        print_json(finite(facts))
     else:
         _print_summary(facts, page)
     _fail_if_wrong(facts)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
+
+JSON_VERSION = 1
+"""Of what ``--json`` prints: one more whenever a key goes, or means something else. New keys may come at any time."""
 
 
 @contextmanager
@@ -41,6 +45,11 @@ def print_facts(facts: dict[str, Any], *keys: str) -> None:
     for key in keys:
         value = facts[key]
         say(key, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+
+
+def print_json(facts: Mapping[str, Any]) -> None:
+    """What ``--json`` prints: one object, which begins with the version of its keys."""
+    click.echo(json.dumps({"json_version": JSON_VERSION, **facts}, indent=2))
 
 
 def width() -> int | None:

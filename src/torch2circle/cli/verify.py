@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from ..errors import VerifyFailed
 from .group import SETTINGS, TARGET_NAMES, cli
 from .model import exported_model, sampled_options
-from .terminal import say, stages, width
+from .terminal import print_json, say, stages, width
 
 if TYPE_CHECKING:
     from ..verify import Comparison, FilesReport, Limits, Report
@@ -85,7 +84,7 @@ def verify(
     suites["outputs"] = [(c, limits.broken_end_to_end(c)) for c in report.outputs]
     _write_junit(junit, f"{file.name} in {report.runtime}", suites)
     if as_json:
-        click.echo(json.dumps(_tables(report), indent=2))
+        print_json(_tables(report))
     else:
         _print(report, limits)
     fail_if_wrong(report, limits)
@@ -209,7 +208,7 @@ def _files(
     if as_json:
         facts = {"runtimes": list(report.runtimes), "samples": report.samples, "apart": list(report.apart)}
         tables = {"outputs": [_row(c) for c in report.outputs], "tensors": [_row(c) for c in report.tensors]}
-        click.echo(json.dumps(facts | tables, indent=2))
+        print_json(facts | tables)
     else:
         _print_files(report)
     if broken:

@@ -14,6 +14,7 @@ import time
 import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import torch2circle
 from test_cli import LIGHT, in_a_process, on_a_terminal, quantized
 from torch2circle import cli
 from torch2circle.batch import executors, manifest, records, worker
+from torch2circle.batch import run as batches
 from torch2circle.batch.forkserver import SERVER
 from torch2circle.batch.records import Outcome, Records, versions
 
@@ -443,7 +445,6 @@ def test_progress_on_a_terminal(folder: Path) -> None:
 
 def test_the_batch_itself_imports_no_torch(folder: Path) -> None:
     write(UNVERIFIED, "good")
-    assert in_a_process("-c", LIGHT, "batch", "all.toml", "--dry-run").stdout.endswith("heavy: []\n")
     done = in_a_process("-c", LIGHT, "batch", "all.toml")
     assert done.stdout.endswith("heavy: []\n"), done.stderr
 
@@ -597,6 +598,48 @@ def test_no_scheduler(folder: Path, batch: Batch, monkeypatch: pytest.MonkeyPatc
     assert 'pip install "torch2circle[cluster]"' in err
 
 
+class Fake(Executor):
+    """Gives what it was made with instead of running anything."""
+
+    def __init__(self, result: Outcome | BaseException) -> None:
+        self.result = result
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if isinstance(self.result, BaseException):
+            future.set_exception(self.result)
+        else:
+            future.set_result(self.result)
+        return future
+
+
+def outcome_of(result: Outcome | BaseException, tmp_path: Path) -> tuple[str, str]:
+    """Kind and message of the failure of a job for which an executor gives ``result``."""
+    ended: list[Outcome] = []
+    job = manifest.Job("a", "a.pt", "a.circle", (), (), ("a.circle",), 1)
+    settings = worker.Run(tmp_path, tmp_path, "", 1, False, {})
+    assert not batches.run([job], settings, Fake(result), lambda _job, outcome: ended.append(outcome), lambda _names: None)
+    (outcome,) = ended
+    assert outcome.status == "failed"
+    assert outcome.error is not None
+    return outcome.error["kind"], outcome.error["message"]
+
+
+def test_what_a_cluster_loses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = pytest.importorskip("distributed.scheduler").KilledWorker("work-1", "tcp://a:1", 3)
+    assert outcome_of(killed, tmp_path) == ("lost", "4 workers died while they ran this job")
+    assert outcome_of(CancelledError(), tmp_path) == ("lost", "the scheduler is gone, and the job with it")
+    assert outcome_of(ImportError("no torch2circle"), tmp_path) == ("lost", "no worker could run it: ImportError: no torch2circle")
+    monkeypatch.setattr(batches, "_SEEN_LATE", 0.0)
+    made = Outcome("written", worker="host:1", reads={})
+    assert outcome_of(made, tmp_path) == ("lost", f"host:1 wrote {tmp_path / 'a.circle'}, which is not to be seen here")
+    (tmp_path / "a.circle").write_text("")
+    (tmp_path / "a.json").mkdir()
+    kind, message = outcome_of(made, tmp_path)
+    assert kind == "WriteError"
+    assert message.startswith(f"cannot write {tmp_path / 'a.json'}: ")
+
+
 @pytest.fixture
 def scheduler(folder: Path) -> Iterator[str]:
     """A Dask scheduler and two workers, each a process, started as a user does."""
@@ -635,9 +678,17 @@ def test_a_cluster_gives_the_same_report_though_a_worker_is_killed(
     write(UNVERIFIED + model, "waits", "good", "raises", "leaves", "good")
     process = started("--scheduler", scheduler, "--json", "--work", "there")
     (waiting,) = pids("waiting", 1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130, err
+    assert results(out)["waits.circle"]["status"] == "not run"
+    assert gone(waiting)  # a worker sees that nobody waits any more
+
+    process = started("--scheduler", scheduler, "--json", "--work", "there", "--force")
+    waiting = pids("waiting", 2)[1]
     os.kill(parent(parent(parent(waiting))), signal.SIGKILL)  # above the job: who watches it, the server, the worker
     assert gone(waiting)
-    assert len(pids("waiting", 2)) == 2  # another worker has it
+    assert len(pids("waiting", 3)) == 3  # another worker has it
     Path("go").touch()
     out, err = process.communicate()
     assert process.returncode == 1, err

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -31,8 +32,8 @@ def local(jobs: int) -> Iterator[Executor]:
 
 
 @contextmanager
-def cluster(address: str) -> Iterator[Executor]:
-    """As many at a time as the workers of the scheduler at ``address`` have threads.
+def cluster(address: str, say: Callable[[str], None]) -> Iterator[Executor]:
+    """As many at a time as the workers of the scheduler at ``address`` have threads; ``say`` gets what the user should know meanwhile.
 
     Raises:
         MissingRuntime: Dask's distributed is not installed.
@@ -46,7 +47,10 @@ def cluster(address: str) -> Iterator[Executor]:
         client: Any = Client(address, timeout=_CONNECT, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no Dask scheduler can be reached at {address}: {error}", hint="start one: dask scheduler") from error
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what becomes of the jobs says it
     with client:
+        if not client.nthreads():
+            say(f"{address} has no workers yet: jobs wait for them")
         # A job is not a function of its arguments: Dask must not take the result of an equal one.
         executor: Executor = client.get_executor(pure=False)
         try:

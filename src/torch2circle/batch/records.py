@@ -7,7 +7,8 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,7 @@ class Records:
 
     def __init__(self, folder: Path, work: Path) -> None:
         self.folder, self.work = folder, work
+        self._digests: dict[str, str] = {}
 
     def log(self, job: Job) -> Path:
         """Where what the job says goes to."""
@@ -81,6 +83,11 @@ class Records:
 
     def _path(self, job: Job) -> Path:
         return self.work / f"{_slug(job.name)}.json"
+
+    def read_all(self, jobs: Sequence[Job], threads: int) -> list[tuple[str, Outcome | None]]:
+        """``read`` of each, as of the moment when this is called first."""
+        with ThreadPoolExecutor(threads) as executor:  # digests are computed outside of Python's lock
+            return list(executor.map(self.read, jobs))
 
     def read(self, job: Job) -> tuple[str, Outcome | None]:
         """Why the job must be run; or "" and the outcome that it had."""
@@ -112,7 +119,9 @@ class Records:
 
     def _is(self, path: str, before: str | None) -> bool:
         try:
-            return before is not None and digest(self.folder / path) == before
+            if before is not None and path not in self._digests:  # several jobs may read one file
+                self._digests[path] = digest(self.folder / path)
+            return before is not None and self._digests[path] == before
         except OSError:
             return False
 

@@ -28,8 +28,7 @@ def counted(outcomes: Mapping[str, Outcome]) -> str:
 def told(outcome: Outcome) -> str:
     """In one line, what a job has made or why it failed."""
     if outcome.error is not None:
-        first = str(outcome.error["message"]).splitlines()[0].rstrip(":")
-        return f"{_kind(outcome.error)}: {first}"
+        return f"{_kind(outcome.error)}: {_first(outcome.error)}"
     summary = outcome.summary
     if summary is None:
         return ""
@@ -47,6 +46,11 @@ def failure(outcome: Outcome, log: Path) -> str:
     hint = f"\n  hint: {error['hint']}" if error.get("hint") else ""
     ran = f"\n  log: {log}" if log.exists() else ""
     return f"{_kind(error)}: {error.get('message', '')}{where}{hint}{ran}"
+
+
+def _first(error: Mapping[str, Any]) -> str:
+    """The first line of its message."""
+    return str(error["message"]).partition("\n")[0].rstrip(":")
 
 
 def _kind(error: Mapping[str, Any]) -> str:
@@ -79,7 +83,7 @@ def _case(job: Job, outcome: Outcome, records: Records) -> Case:
     if error is not None:
         where = Where(**error["where"]) if error["where"] else where
         how: Any = "error" if error["exit_code"] is None or error["kind"] == "Bug" else "failure"
-        trouble = Trouble(how, error["kind"], str(error["message"]).splitlines()[0], failure(outcome, records.log(job)))
+        trouble = Trouble(how, error["kind"], _first(error), failure(outcome, records.log(job)))
     elif outcome.status == "not run":
         trouble = Trouble("skipped", "not run", "the batch ended before")
     said = f"{outcome.status}: {told(outcome)}" if outcome.ok else ""

@@ -68,6 +68,8 @@ def run(
     jobs that are known to run. With ``fail_fast`` the first failure ends it.
     """
     records = Records(settings.folder, settings.work)
+    for job in jobs:
+        records.log(job).unlink(missing_ok=True)  # it is of another run
     futures = {executor.submit(work, job, settings): job for job in jobs}
     left = set(futures)
     interrupted = stopped = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ def batch(
         progress = _Progress(len(read.jobs), outcomes)
         interrupted = False
         if todo:
-            with (cluster(scheduler) if scheduler else local(jobs)) as executor, progress.shown():
+            with (cluster(scheduler, progress.say) if scheduler else local(jobs)) as executor, progress.shown():
 
                 def ended(job: Job, outcome: Outcome) -> None:
                     outcomes[job.name] = outcome
@@ -91,10 +92,12 @@ def batch(
 
 def _known(manifest: Manifest, records: Records, force: bool) -> tuple[dict[str, str], dict[str, Outcome]]:
     """Why jobs must be run, and the outcomes of those that need not."""
+    from ..batch.executors import cores
+
     reasons: dict[str, str] = {}
     outcomes: dict[str, Outcome] = {}
-    for job in manifest.jobs:
-        why, outcome = ("--force", None) if force else records.read(job)
+    known = [("--force", None)] * len(manifest.jobs) if force else records.read_all(manifest.jobs, cores())
+    for job, (why, outcome) in zip(manifest.jobs, known, strict=True):
         if outcome is None:
             reasons[job.name] = why
         else:
@@ -120,6 +123,9 @@ def _terminable() -> Iterator[None]:
     def interrupt(_signal: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():  # signals are not for it
+        yield
+        return
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
@@ -151,6 +157,13 @@ class _Progress:
             self._bar.add_task("starting", total=self._total, completed=self._done)
             yield
 
+    def say(self, line: str) -> None:
+        """Above the bar, if there is one."""
+        if self._bar is None:
+            click.echo(line, err=True)
+        else:
+            self._bar.console.print(line, markup=False, highlight=False, overflow="ellipsis", no_wrap=True)
+
     def ended(self, job: Job, outcome: Outcome) -> None:
         from ..batch.report import told
 
@@ -159,11 +172,7 @@ class _Progress:
         self._done += 1
         self._failed += not outcome.ok
         said = told(outcome)
-        line = f"[{self._done:{len(str(self._total))}}/{self._total}] {outcome.status:8} {job.name}: {said}, {outcome.seconds:.1f} s"
-        if self._bar is None:
-            click.echo(line, err=True)
-        else:
-            self._bar.console.print(line, markup=False, highlight=False, overflow="ellipsis", no_wrap=True)
+        self.say(f"[{self._done:{len(str(self._total))}}/{self._total}] {outcome.status:8} {job.name}: {said}, {outcome.seconds:.1f} s")
 
     def running(self, names: Sequence[str]) -> None:
         if self._bar is not None:

@@ -48,10 +48,11 @@ def methods():
 
 
 def write_models() -> None:
-    """``model.pt``, its ``weights.pt``, a float ``model.pt2``, ``mynet.py`` and ``photos.npz``."""
+    """``model.pt``, its ``weights.pt``, a float ``model.pt2``, ``mynet.py``, ``photos.npz`` and ``nets.toml``."""
     model = quantized(nn.Conv2d(3, 4, 3), nn.ReLU())
     torch.save(model, "model.pt")
     torch.save(model.state_dict(), "weights.pt")
     torch.export.save(torch.export.export(nn.Conv2d(3, 4, 3).eval(), (torch.rand(1, 3, 32, 32),)), "model.pt2")
     np.savez("photos.npz", input=np.zeros((1, 3, 224, 224), np.float32))
     Path("mynet.py").write_text(MYNET, encoding="utf-8")
+    Path("nets.toml").write_text('[[job]]\nmodel = "model.pt"\ninput = "1x3x32x32"\noutput = "out/{stem}.circle"\n', encoding="utf-8")

@@ -20,23 +20,24 @@ ROWS = [
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "collecting"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion",
+        "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion", "junit",
     },
     {"verify", "nnpackage"},
     {"pipeline"},
     {"support", "methods", "preflight"},
     {"report"},
-    {"overview", "dot", "show", "cli", "testing"},
+    {"overview", "dot", "show", "cli", "batch", "testing"},
     {"__init__", "__main__"},
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}
 ALLOWED = {
-    "torch": RECORDING | {"loading", "states", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support", "samples"},
+    "torch": RECORDING | {"loading", "states", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support", "samples", "batch"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),
     "bokeh": {"report"},
     "fast_sugiyama": {"report"},
+    "distributed": {"batch"},
     "numpy": {name for row in ROWS[1:] for name in row},
 }
 FILES = [pytest.param(path, id=str(path.relative_to(SOURCE))) for path in sorted(SOURCE.rglob("*.py"))]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import Bug, Torch2CircleError
-from . import bundles, export, files, inspect, ops, report, verify  # noqa: F401  # each adds its commands to the group
+from . import batch, bundles, export, files, inspect, ops, report, verify  # noqa: F401  # each adds its commands to the group
 from .group import cli
 
 
@@ -30,9 +30,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     argv = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in argv
-    warnings.filterwarnings("default" if debug else "ignore")
-    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
-    logging.getLogger("torch2circle").setLevel(logging.DEBUG if debug else logging.ERROR)
+    quiet(debug)
     try:
         result = cli.main(argv, prog_name="torch2circle", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
@@ -51,9 +49,16 @@ def main(args: Sequence[str] | None = None) -> None:
     sys.exit(result if isinstance(result, int) else 0)  # an int is how click hands on what --help and --version exit with
 
 
+def quiet(debug: bool = False) -> None:
+    """Let standard error have errors alone; with ``debug`` all that happens."""
+    warnings.filterwarnings("default" if debug else "ignore")
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.getLogger("torch2circle").setLevel(logging.DEBUG if debug else logging.ERROR)
+
+
 def _exit(code: int, message: str) -> None:
     click.echo(message, err=True)
     sys.exit(code)
 
 
-__all__ = ["main"]
+__all__ = ["main", "quiet"]

@@ -44,7 +44,7 @@ def dry_run(model: str, output: Path | None, target: str | None, as_json: bool, 
                 failure = error
     code = 0 if failure is None else failure.exit_code
     if as_json:
-        errors = [] if failure is None else [_error(each) for each in (failure, *failure.also)]
+        errors = [] if failure is None else [error_facts(each) for each in (failure, *failure.also)]
         facts = {"model": model, "target": asked, "exit_code": code, "errors": errors, "diagnostics": found}
         print_json(facts | {"targets": {outlook.target: _facts(outlook) for outlook in seen}})
         return code
@@ -109,7 +109,8 @@ def _print_places(error: Torch2CircleError) -> None:
             say("refused", each.message.replace("\n", " ") + (f" at {each.where}" if each.where else ""))
 
 
-def _error(error: Torch2CircleError) -> dict[str, Any]:
+def error_facts(error: Torch2CircleError) -> dict[str, Any]:
+    """An error as plain data: exit code, message, hint, place, and the operators that it is about."""
     facts: dict[str, Any] = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint}
     facts["where"] = None if error.where is None else vars(error.where)
     if isinstance(error, UnsupportedOps):
@@ -127,7 +128,7 @@ def _error(error: Torch2CircleError) -> dict[str, Any]:
 
 def _facts(outlook: Outlook) -> dict[str, Any]:
     return {
-        "error": None if outlook.error is None else _error(outlook.error),
+        "error": None if outlook.error is None else error_facts(outlook.error),
         "bytes": outlook.size,
         "operators": [vars(op) for op in outlook.operators],
         "islands": [vars(island) for island in outlook.islands],

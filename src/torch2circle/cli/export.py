@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,40 +59,56 @@ def export(
         stem = Path(model.partition(":")[0]).stem
         raise click.UsageError(f"no output file: torch2circle {model} {stem}.circle (for onert) or {stem}.tflite (for LiteRT)")
     with stages() as stage:
-        from ..runtimes import available
-        from ..targets import target_for
-
-        chosen = target_for(output, target if output else target or "onert")
-        if package:
-            must_be_possible(package, chosen, expected)
-        exported = exported_model(model, stage, **loading)
-        if explain:
-            exported.explain(explain, chosen.name)
-        stage("legalize")
-        graphs = exported.for_target(chosen)
-        stage("write")
-        packed = save_package(exported, package, chosen, expected, run=verify) if package else None
-        size = exported.save(output, chosen.name) if output else None
-        report = None
-        if not verify:
-            why = "not asked for"
-        elif chosen.runtime is None:
-            why = "no runtime for this target"
-        elif not available(chosen.runtime):
-            why = f'{chosen.runtime} is not installed: pip install "torch2circle[verify]"'
-        else:
-            why = ""
-            stage(f"verify in {chosen.runtime}")
-            report = exported.verify(chosen.name, output)
-    summary = _summary(exported, list(graphs.values()) if isinstance(graphs, dict) else [graphs], chosen.name, output, size, report)
-    if packed:
-        summary["nnpackage"] = packed
+        summary, why, report = exported_file(model, output, target, verify, package, expected, explain, stage, **loading)
     if as_json:
         print_json(summary)
     else:
-        _print_summary(summary, why)
+        print_summary(summary, why)
     fail_if_wrong(report)
     return 0
+
+
+def exported_file(
+    model: str,
+    output: Path | None,
+    target: str | None,
+    verify: bool,
+    package: Path | None,
+    expected: str,
+    explain: Path | None,
+    stage: Callable[[str], None],
+    **loading: Any,
+) -> tuple[dict[str, Any], str, Report | None]:
+    """Load, export, write and verify: the summary, why nothing was verified, and what was found if it was."""
+    from ..runtimes import available
+    from ..targets import target_for
+
+    chosen = target_for(output, target if output else target or "onert")
+    if package:
+        must_be_possible(package, chosen, expected)
+    exported = exported_model(model, stage, **loading)
+    if explain:
+        exported.explain(explain, chosen.name)
+    stage("legalize")
+    graphs = exported.for_target(chosen)
+    stage("write")
+    packed = save_package(exported, package, chosen, expected, run=verify) if package else None
+    size = exported.save(output, chosen.name) if output else None
+    report = None
+    if not verify:
+        why = "not asked for"
+    elif chosen.runtime is None:
+        why = "no runtime for this target"
+    elif not available(chosen.runtime):
+        why = f'{chosen.runtime} is not installed: pip install "torch2circle[verify]"'
+    else:
+        why = ""
+        stage(f"verify in {chosen.runtime}")
+        report = exported.verify(chosen.name, output)
+    summary = _summary(exported, list(graphs.values()) if isinstance(graphs, dict) else [graphs], chosen.name, output, size, report)
+    if packed:
+        summary["nnpackage"] = packed
+    return summary, why, report
 
 
 def _summary(
@@ -125,7 +141,8 @@ def _summary(
     }
 
 
-def _print_summary(summary: dict[str, Any], why_not_verified: str) -> None:
+def print_summary(summary: dict[str, Any], why_not_verified: str) -> None:
+    """The summary as lines of text."""
     operators, done = summary["operators"], summary["verified"]
     if summary["file"]:
         click.echo(f"{summary['file']}: {summary['bytes']:,} bytes for {summary['target']}")

@@ -181,9 +181,10 @@ def _row(c: Comparison) -> dict[str, Any]:
 
 def _write_junit(path: Path | None, name: str, suites: Mapping[str, Sequence[tuple[Comparison, Sequence[str]]]]) -> None:
     if path is not None:
-        from ..verify.junit import junit, write
+        from ..junit import write
+        from ..verify.junit import case
 
-        write(junit((f"{name}: {kind}", rows) for kind, rows in suites.items()), path)
+        write({f"{name}: {kind}": [case(*row) for row in rows] for kind, rows in suites.items()}, path)
 
 
 # ---- two files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import zipfile
@@ -20,6 +21,12 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def _part(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+def unfinished(path: str | os.PathLike[str]) -> list[Path]:
+    """What a process that was killed while it wrote ``path`` has left beside it."""
+    target = Path(path)
+    return [each for each in target.parent.glob(".*.part") if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part", each.name)]
 
 
 @contextlib.contextmanager

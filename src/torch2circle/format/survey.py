@@ -17,8 +17,9 @@ import numpy as np
 
 from ..arithmetic import of_nibbles
 from ..ir import Array, Constant, DType, Node, Quant, Type, Value
+from ..text import shown
 from .facts import ENUMS, TABLES, UNIONS
-from .reader import IDENTIFIERS, opened
+from .reader import IDENTIFIERS, opened, weight_of
 from .walker import NAMES, File, WireTable
 
 BITS: Final = {
@@ -128,8 +129,9 @@ class Subgraph:
         return self.tensors[index] if 0 <= index < len(self.tensors) else None
 
     def name_of(self, index: int) -> str:
+        """For people: on one line, and not endless."""
         tensor = self.tensor(index)
-        return f"tensor {index}" if tensor is None or not tensor.name else tensor.name
+        return f"tensor {index}" if tensor is None or not tensor.name else shown(tensor.name)
 
     def data(self, tensor: Tensor) -> Array | None:
         """The bytes of a constant; None for what is computed, a variable, or a buffer that does not exist."""
@@ -139,7 +141,12 @@ class Subgraph:
         return np.empty(0, np.uint8) if blob.data is None and self.is_empty_constant(tensor) else blob.data
 
     def is_empty_constant(self, tensor: Tensor) -> bool:
-        return 0 in tensor.shape and tensor.index not in self.producers and tensor.index not in self.inputs
+        return 0 in tensor.shape and tensor.index not in self.producers and tensor.index not in self.given
+
+    @cached_property
+    def given(self) -> frozenset[int]:
+        """The inputs, for questions of whether one is."""
+        return frozenset(self.inputs)
 
     @cached_property
     def producers(self) -> Mapping[int, Operator]:
@@ -259,6 +266,9 @@ def survey(source: str | os.PathLike[str] | bytes) -> Survey:
         Signature(table.get("signature_key") or "", table.number("subgraph_index"), _names(table, "inputs"), _names(table, "outputs"))
         for table in model.tables("signature_defs")
     ]
+    for signature in signatures:  # what looks at each looks at its subgraph, which many may share
+        called = subgraphs[signature.subgraph] if signature.subgraph < len(subgraphs) else None
+        file.charge(0 if called is None else 8 * (len(called.tensors) + len(called.operators)))
     return Survey(
         file.label, len(file.view), identifier, model.number("version"), model.get("description") or "", tuple(subgraphs),
         tuple(signatures), metadata, blobs,
@@ -285,6 +295,10 @@ def _blob(file: File, buffer: WireTable) -> Blob:
 def _subgraph(index: int, table: WireTable, blobs: Sequence[Blob], codes: Sequence[WireTable], identifier: str) -> Subgraph:
     tensors = tuple(_tensor(i, tensor, identifier) for i, tensor in enumerate(table.tables("tensors")))
     operators = tuple(_operator(i, operator, codes) for i, operator in enumerate(table.tables("operators")))
+    weights = [weight_of(tensor.name, tensor.scale) for tensor in tensors]
+    for operator in operators:
+        for i in (*operator.inputs, *operator.outputs):
+            table.file.charge(weights[i] if 0 <= i < len(weights) else 0)
     return Subgraph(
         index, table.get("name") or "", tensors, tuple(table.numbers("inputs")), tuple(table.numbers("outputs")), operators, blobs
     )  # fmt: skip
@@ -298,8 +312,8 @@ def _tensor(index: int, table: WireTable, identifier: str) -> Tensor:
     return Tensor(
         index,
         table.get("name") or "",
-        tuple(table.numbers("shape")),
-        tuple(table.numbers("shape_signature")),
+        table.sizes("shape"),
+        table.sizes("shape_signature"),
         _member(table, "type"),
         table.number("buffer"),
         scale if scale is not None and len(scale) else None,

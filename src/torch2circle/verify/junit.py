@@ -22,7 +22,7 @@ def junit(suites: Iterable[tuple[str, Sequence[Row]]]) -> bytes:
     totals = [0, 0]
     for name, rows in suites:
         failures = sum(bool(broken) for _, broken in rows)
-        suite = ET.SubElement(root, "testsuite", name=name, tests=str(len(rows)), failures=str(failures), errors="0", skipped="0")
+        suite = ET.SubElement(root, "testsuite", name=_xml(name), tests=str(len(rows)), failures=str(failures), errors="0", skipped="0")
         totals = [totals[0] + len(rows), totals[1] + failures]
         for c, broken in rows:
             case = ET.SubElement(suite, "testcase", name=_xml(f"{c.op} {c.name}"), classname=_xml(c.where.module or "<top>"), time="0")

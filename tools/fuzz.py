@@ -108,7 +108,7 @@ def coverage_guided(work: Work, seed: int, files: list[bytes]) -> None:
             shutil.rmtree(work.scratch, ignore_errors=True)
             os._exit(0)
 
-    options = [f"-seed={seed + 1}", f"-max_len={MOST_BYTES}", "-rss_limit_mb=0", "-timeout=0", "-reload=0", "-print_final_stats=1"]
+    options = [f"-seed={seed + 1}", f"-max_len={MOST_BYTES}", "-rss_limit_mb=0", "-timeout=1000000", "-reload=0", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *options, str(own)], one, custom_mutator=change, internal_libfuzzer=True)
     atheris.Fuzz()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -42,10 +42,17 @@ class Site(NamedTuple):
     size: int = 0
 
 
-@lru_cache(64)
-def sites(data: bytes) -> Sequence[Site]:
-    """All that can be found, most at first what is nearest to the root."""
-    return tuple(_walk(data))
+Sites = Mapping[str, Sequence[Site]]
+
+
+@lru_cache(1024)
+def sites(data: bytes) -> Sites:
+    """All that can be found by ``what``, first what is nearest to the root, and by ``what`` and ``of``, as in ``reference Tensor``."""
+    found: dict[str, list[Site]] = {}
+    for site in _walk(data):
+        found.setdefault(site.what, []).append(site)
+        found.setdefault(f"{site.what} {site.of}", []).append(site)
+    return found
 
 
 def _walk(data: bytes) -> Iterator[Site]:
@@ -135,15 +142,14 @@ def mutate(data: bytes, rng: random.Random, most: int = 1 << 16, others: Sequenc
     return bytes(made[:most])
 
 
-def _structured(made: bytearray, rng: random.Random, found: Sequence[Site]) -> None:
-    found = [site for site in found if site.at + 8 <= len(made)]
-    if not found:
+def _structured(made: bytearray, rng: random.Random, found: Sites) -> None:
+    kind = rng.choice(("number", "number", "number", "reference", "length", "field", "vtable", "text", "grow"))
+    chosen = found.get(kind if kind != "grow" else "reference", ())
+    site = rng.choice(chosen) if chosen else None
+    if site is None or site.at + 8 > len(made):
         _bytes(made, rng, ())
         return
-    kind = rng.choice(("number", "number", "number", "reference", "length", "field", "vtable", "text", "grow"))
-    chosen = [site for site in found if site.what == (kind if kind != "grow" else "reference")] or found
-    site = rng.choice(chosen)
-    alike = [other for other in chosen if other.of == site.of]
+    alike = found[f"{site.what} {site.of}"]
     if kind == "grow" and site.what == "reference":
         _grow(made, rng, site)
     elif site.what == "text":
@@ -152,14 +158,14 @@ def _structured(made: bytearray, rng: random.Random, found: Sequence[Site]) -> N
         struct.pack_into("<f", made, site.at, rng.choice(_FLOATS))
     elif site.what == "reference":
         other = rng.choice(alike)
-        target = other.at + struct.unpack_from("<I", made, other.at)[0]
+        target = other.at + int.from_bytes(made[other.at : other.at + 4], "little")
         _put(made, site, rng.choice((target - site.at, target - site.at, target - site.at, rng.randrange(len(made)), 0, _number(made, rng, site))))
     elif site.what == "vtable":
         other = rng.choice(alike)
-        target = other.at - struct.unpack_from("<i", made, other.at)[0]
+        target = other.at - int.from_bytes(made[other.at : other.at + 4], "little", signed=True)
         _put(made, site, rng.choice((site.at - target, _number(made, rng, site))))
     elif site.what == "field":
-        _put(made, site, rng.choice((0, rng.randrange(64), 4, struct.unpack_from("<H", made, rng.choice(alike).at)[0])))
+        _put(made, site, rng.choice((0, rng.randrange(64), 4, int.from_bytes(made[(entry := rng.choice(alike).at) : entry + 2], "little"))))
     else:
         _put(made, site, _number(made, rng, site))
 

@@ -19,7 +19,7 @@ _STRUCTS: Final = {
 NAMES: Final = {kind: {number: name for name, number in members.items()} for kind, members in (ENUMS | UNIONS).items()}
 
 
-ENTRY: Final = 32
+ENTRY: Final = 64
 """Bytes that an entry of a vector of tables takes in files: the reference, the table, and what it says, of which an empty buffer has least."""
 MOST_ENTRIES: Final = 1 << 18
 """Entries that a file may have whatever its size, and one more for each 256 bytes: an entry becomes about a kilobyte of objects."""
@@ -35,9 +35,9 @@ class File:
     """
 
     def __init__(self, view: memoryview, label: str) -> None:
-        self.view, self.label = view, label
-        self.budget = 8 * len(view)
-        self.entries = MOST_ENTRIES + len(view) // 256
+        self.view, self.label, self.size = view, label, len(view)
+        self.budget = 8 * self.size
+        self.entries = MOST_ENTRIES + self.size // 256
 
     def fail(self, what: str) -> NoReturn:
         hint = "the file must be a complete .circle or .tflite model"
@@ -45,12 +45,13 @@ class File:
 
     def number(self, kind: str, at: int) -> Any:
         layout = _STRUCTS[kind]
-        self.check(at, layout.size)
+        if at < 0 or at + layout.size > self.size:
+            self.check(at, layout.size)
         return layout.unpack_from(self.view, at)[0]
 
     def check(self, at: int, size: int) -> None:
-        if at < 0 or at + size > len(self.view):
-            self.fail(f"damaged or cut off, {size} bytes at {at} are outside of the file of {len(self.view)} bytes")
+        if at < 0 or at + size > self.size:
+            self.fail(f"damaged or cut off, {size} bytes at {at} are outside of the file of {self.size} bytes")
 
     def charge(self, size: int) -> None:
         self.budget -= size

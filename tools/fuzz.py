@@ -1,7 +1,7 @@
 """Feed damaged model files to everything that reads them: ``python tools/fuzz.py --runs 10000 --target survey``.
 
-Each target runs in a process of its own. What is wrong with an execution: an exception that is no ``UserError``, too much time or memory, the
-end of the process (``tools/fuzzing/targets.py``). The input of each finding, the smallest one, is kept in the folder ``--work``.
+Each target runs in a process of its own. What is wrong with an execution: an exception that is no ``UserError``, too much time or memory,
+the end of the process (``tools/fuzzing/targets.py``). The input of each finding, the smallest one, is kept in the folder ``--work``.
 
 ``--engine mutations`` changes files of the corpus one at a time, the same for the same ``--seed`` on any machine. ``--engine atheris``
 goes on from what reached new lines, with the same mutations and libFuzzer's own; its corpus stays in ``--work``.
@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tools")]
 CORPUS = ROOT / "tests" / "corpus"
-NAMES = ("survey", "read", "check", "inspect", "dot", "diff", "convert", "rewrap", "golden", "bundle")
+NAMES = ("survey", "read", "check", "inspect", "dot", "diff", "convert", "rewrap", "golden", "bundle", "verify")
 TRACED = 50
 """Each so manieth execution has all its allocations counted."""
 MOST_BYTES = 1 << 14
@@ -90,6 +90,7 @@ def mutations(work: Work, seed: int, files: list[bytes]) -> None:
 def coverage_guided(work: Work, seed: int, files: list[bytes]) -> None:
     """With libFuzzer, which ends the process when it is done."""
     import atheris
+
     from fuzzing.mutation import mutate
 
     own = work.folder / "corpus" / work.target

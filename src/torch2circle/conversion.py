@@ -141,7 +141,8 @@ def _must_stay_small(graphs: Mapping[str, Graph], whole: Survey) -> None:
     """Refuse constants of sizes that a few bytes claim: weights at most become float, and what rules add is small next to them."""
     size = sum(value.type.nbytes for graph in graphs.values() for value in graph.values() if value.data is not None)
     if size > MOST_ADDED + 8 * whole.size:
-        raise TargetError(f"the constants would take {size:,} bytes, of a file of {whole.size:,}", hint="its tensors claim sizes that nothing in it has")
+        hint = "its tensors claim sizes that nothing in it has"
+        raise TargetError(f"the constants would take {size:,} bytes, of a file of {whole.size:,}", hint=hint)
 
 
 def _in_bytes(graph: Graph) -> Graph:

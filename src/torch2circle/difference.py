@@ -19,7 +19,7 @@ import numpy as np
 
 from .format import Survey, survey
 from .format.survey import Operator, Subgraph, Tensor
-from .ir import Array, DType, Quant, Value
+from .ir import Array, DType, Quant, Type, Value
 from .text import one_line, shown
 
 SECTIONS: Final = ("topology", "types", "quantization", "weights", "signatures", "metadata")
@@ -248,6 +248,9 @@ class _Comparison:
         self.old, self.new, self.prefix, self.found = old, new, prefix, found
         self.operators = align(old, new)
         self.moved = 0
+        # Many tensors may share a buffer.
+        self.equal: dict[tuple[int, int], bool] = {}
+        self.distances: dict[tuple[int, int, Type, Type], Distance] = {}
 
     def run(self) -> None:
         pairs = self.tensors()
@@ -393,7 +396,7 @@ class _Comparison:
             if (left is None) != (right is None) and pair.old.index not in self.old.producers:
                 self.say("weights", "constant", pair.name, "is a constant in one of the two only")
             return
-        if pair.old.shape != pair.new.shape or (pair.old.kind == pair.new.kind and np.array_equal(left, right)):
+        if pair.old.shape != pair.new.shape or (pair.old.kind == pair.new.kind and self.same_bytes(pair, left, right)):
             return
         a, b = self.old.value(pair.old.index), self.new.value(pair.new.index)
         if a is None or b is None or a.data is None or b.data is None:
@@ -401,8 +404,16 @@ class _Comparison:
             return
         self.elements(pair, a, b)
 
+    def same_bytes(self, pair: _Pair, left: Array, right: Array) -> bool:
+        key = pair.old.buffer, pair.new.buffer
+        if key not in self.equal:
+            self.equal[key] = np.array_equal(left, right)
+        return self.equal[key]
+
     def elements(self, pair: _Pair, a: Value, b: Value) -> None:
-        distance = distance_of(a, b)
+        key = pair.old.buffer, pair.new.buffer, a.type, b.type
+        distance = self.distances.get(key) or distance_of(a, b)
+        self.distances[key] = distance
         if distance.unequal == 0:
             return
         unit = f" {distance.unit}" if distance.unit else ""

@@ -17,7 +17,8 @@ def dot(whole: Survey) -> str:
     for subgraph in whole.subgraphs:
         inside = list(_subgraph(subgraph))
         if len(whole.subgraphs) > 1:
-            inside = [f"subgraph cluster_{subgraph.index} {{", f"  label={quoted(shown(subgraph.name))};", *(f"  {line}" for line in inside), "}"]
+            label = f"  label={quoted(shown(subgraph.name))};"
+            inside = [f"subgraph cluster_{subgraph.index} {{", label, *(f"  {line}" for line in inside), "}"]
         lines += [f"  {line}" for line in inside]
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -114,7 +114,8 @@ def tensor_rows(subgraph: Subgraph) -> Iterator[tuple[str, str, str, str, str, s
 def largest(subgraph: Subgraph, count: int = 5) -> list[tuple[str, str, str]]:
     """(bytes, type, name) of the largest constants."""
     sizes = [(len(data), tensor) for tensor in subgraph.tensors if (data := subgraph.data(tensor)) is not None]
-    return [(f"{size:,}", str(tensor), shown(tensor.name)) for size, tensor in sorted(sizes, key=lambda pair: (-pair[0], pair[1].index))[:count]]
+    first = sorted(sizes, key=lambda pair: (-pair[0], pair[1].index))[:count]
+    return [(f"{size:,}", str(tensor), shown(tensor.name)) for size, tensor in first]
 
 
 def weights(subgraph: Subgraph) -> dict[str, int]:

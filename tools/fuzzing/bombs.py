@@ -6,10 +6,12 @@ Each is a function of a number, to which the size of its file is proportional: t
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from torch2circle.format.facts import ENUMS
 from torch2circle.format.packer import Packer
 
 Tables = dict[str, Any]
@@ -39,13 +41,12 @@ class _Sharing(Packer):
 
 
 X: Tables = {"shape": [2], "type": "FLOAT32", "name": "x"}
+CUSTOM: Tables = {"builtin_code": "CUSTOM", "deprecated_builtin_code": 32}
 RELU: Tables = {"opcode_index": 0, "inputs": [0], "outputs": [1]}
 
 
-def packed(op: str = "RELU", *, buffers: Any = ({},), more: Tables = {}, **subgraph: Any) -> bytes:
+def packed(op: str = "RELU", *, buffers: Any = ({},), more: Mapping[str, Any] = MappingProxyType({}), **subgraph: Any) -> bytes:
     """A model of one subgraph, with tensors x and y unless others are given."""
-    from torch2circle.format.facts import ENUMS
-
     main = {"tensors": [X, {**X, "name": "y"}], "inputs": [0], "outputs": [1], "operators": [RELU], "name": "main"} | subgraph
     code = {"builtin_code": op, "deprecated_builtin_code": min(127, ENUMS["BuiltinOperator"][op])}
     return _Sharing().finish({"version": 3, "operator_codes": [code], "subgraphs": [main], "buffers": buffers, **more}, "TFL3")
@@ -121,9 +122,7 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
     "subgraphs": lambda n: _subgraphs(n, 1),
     "subgraphs of subgraphs": lambda n: _subgraphs(n, n),
     "codes": lambda n: packed(more={"operator_codes": Repeated({"builtin_code": "CUSTOM", "custom_code": "c" * n}, n)}),
-    "a long custom code": lambda n: packed(
-        operators=Repeated(RELU, n), more={"operator_codes": [{"builtin_code": "CUSTOM", "deprecated_builtin_code": 32, "custom_code": "c" * n}]}
-    ),
+    "a long custom code": lambda n: packed(operators=Repeated(RELU, n), more={"operator_codes": [{**CUSTOM, "custom_code": "c" * n}]}),
 }
 
 

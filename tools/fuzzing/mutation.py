@@ -23,8 +23,8 @@ MOST_SITES = 4000
 
 _FLOATS = (0.0, -0.0, 1.0, -1.0, float("nan"), float("inf"), float("-inf"), 1e-45, 1e-38, 3e38, 0.5, 1 / 256, 1 / 128)
 _TEXTS = (
-    b"\x1b[31mred", b"\x1b]0;title\x07", b"[red]x[/red]", b"<script>alert(1)</script>", b"a\nb\r\nerror: c", b"\xff\xfe", b"\x00", b"\xc2\x9b1m",
-    b"\xe2\x80\xae", b'"];x->"', b"\xed\xa0\x80", b"\\", b"'\"&<>", b"{0}%s", b"", b"\x7f", b"x;y;z",
+    b"\x1b[31mred", b"\x1b]0;title\x07", b"[red]x[/red]", b"<script>alert(1)</script>", b"a\nb\r\nerror: c", b"\xff\xfe", b"\x00",
+    b"\xc2\x9b1m", b"\xe2\x80\xae", b'"];x->"', b"\xed\xa0\x80", b"\\", b"'\"&<>", b"{0}%s", b"", b"\x7f", b"x;y;z",
 )  # fmt: skip
 
 
@@ -159,7 +159,8 @@ def _structured(made: bytearray, rng: random.Random, found: Sites) -> None:
     elif site.what == "reference":
         other = rng.choice(alike)
         target = other.at + int.from_bytes(made[other.at : other.at + 4], "little")
-        _put(made, site, rng.choice((target - site.at, target - site.at, target - site.at, rng.randrange(len(made)), 0, _number(made, rng, site))))
+        to = target - site.at
+        _put(made, site, rng.choice((to, to, to, rng.randrange(len(made)), 0, _number(made, rng, site))))
     elif site.what == "vtable":
         other = rng.choice(alike)
         target = other.at - int.from_bytes(made[other.at : other.at + 4], "little", signed=True)
@@ -184,7 +185,8 @@ def _number(made: bytearray, rng: random.Random, site: Site) -> int:
     enum = ENUMS.get(site.of) or UNIONS.get(site.of)
     if enum and rng.random() < 0.7:
         return rng.choice(list(enum.values()))
-    return rng.choice((0, 1, 2, 3, 4, now + 1, now - 1, top - 1, top // 2, top // 2 - 1, -2, 127, 128, 255, now * 2, len(made), rng.randrange(top), rng.randrange(16)))
+    near = (now + 1, now - 1, now * 2, len(made))
+    return rng.choice((0, 1, 2, 3, 4, -2, 127, 128, 255, top - 1, top // 2, top // 2 - 1, *near, rng.randrange(top), rng.randrange(16)))
 
 
 def _text(made: bytearray, rng: random.Random, site: Site) -> None:
@@ -205,15 +207,18 @@ def _grow(made: bytearray, rng: random.Random, site: Site) -> None:
         made += struct.pack("<I", len(text)) + text + b"\0"
     elif site.of[1:-1] in TABLES:
         count = rng.choice((0, 1, 2, 5, 17))
-        made += struct.pack("<I", count) + b"".join(struct.pack("<I", 4 * (count - i) + 4) for i in range(count)) + struct.pack("<HHi", 4, 4, 4)
+        made += struct.pack("<I", count) + b"".join(struct.pack("<I", 4 * (count - i) + 4) for i in range(count))
+        made += struct.pack("<HHi", 4, 4, 4)
     else:
         element = site.of[1:-1]
         form = NUMBERS[STORAGE.get(element, element)]
         count = rng.choice((0, 1, 2, 3, 4, 5, 8, 33, 65))
-        values = [rng.choice(_FLOATS) if form.format == "<f" else rng.choice((0, 1, 1, 1, 2, 3, -1, rng.randrange(128))) for _ in range(count)]
         made += struct.pack("<I", count)
-        for value in values:
-            made += form.pack(value) if form.format == "<f" else (int(value) & (1 << 8 * form.size) - 1).to_bytes(form.size, "little")
+        for _ in range(count):
+            if form.format == "<f":
+                made += form.pack(rng.choice(_FLOATS))
+            else:
+                made += (rng.choice((0, 1, 1, 1, 2, 3, -1, rng.randrange(128))) & (1 << 8 * form.size) - 1).to_bytes(form.size, "little")
     if site.at + 4 <= at:
         struct.pack_into("<I", made, site.at, at - site.at)
 

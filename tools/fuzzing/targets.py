@@ -33,6 +33,7 @@ from torch2circle.implant import implant_qparams
 from torch2circle.ir import DType, Graph, Node, Type, Value
 from torch2circle.testing.canonical import canonical_text
 from torch2circle.testing.golden import _is_readable, same
+from torch2circle.verify.files import compare_files
 
 Target = Callable[[bytes, Path], None]
 MIB = 1 << 20
@@ -126,6 +127,13 @@ def _bundle(data: bytes, scratch: Path) -> None:
     implant_qparams(_float_model(), folder / "qparam.json", scratch / "implanted.circle")  # type: ignore[arg-type]
 
 
+def _verify(data: bytes, scratch: Path) -> None:
+    """In its runtime, against itself."""
+    path = scratch / ("verified.circle" if data[4:8] == b"CIR0" else "verified.tflite")
+    path.write_bytes(data)
+    compare_files(path, path, timeout=20)
+
+
 @cache
 def _float_model() -> bytes:
     x = Value(Type((2, 3), DType.FLOAT32), "x")
@@ -135,7 +143,7 @@ def _float_model() -> bytes:
 
 TARGETS: dict[str, Target] = {
     "survey": _survey, "read": _read, "check": _check, "inspect": _inspect, "dot": _dot, "diff": _diff, "convert": _convert,
-    "rewrap": _rewrap, "golden": _golden, "bundle": _bundle,
+    "rewrap": _rewrap, "golden": _golden, "bundle": _bundle, "verify": _verify,
 }  # fmt: skip
 PARTNER = b""
 
@@ -189,7 +197,6 @@ def tried(name: str, data: bytes, scratch: Path, *, traced: bool = False) -> Fin
 
 
 def _finding(error: Exception) -> Finding:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "torch2circle" in frame.filename or "fuzzing" in frame.filename]
-    at = frames[-1]
+    at = [frame for frame in traceback.extract_tb(error.__traceback__) if {"torch2circle", "fuzzing"} & {*Path(frame.filename).parts}][-1]
     key = f"{type(error).__name__} {Path(at.filename).name}:{at.lineno}"
     return Finding(key, "".join(traceback.format_exception(error)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ..format.reader import possible
 from ..format.survey import Operator, Subgraph, Survey, Tensor
 from ..format.writer import ALIGNMENT, VERSIONS
 from ..implant.bundle import shortened
@@ -93,6 +94,8 @@ def _tensors(whole: Survey, subgraph: Subgraph) -> Iterator[Finding]:
         at = place(whole, subgraph, tensor=tensor.index)
         if any(size < 0 for size in tensor.shape):
             yield Finding("error", "shape", at, f"sizes cannot be negative: {list(tensor.shape)}; the signature says which are open")
+        elif not possible(tensor.shape):
+            yield Finding("error", "shape", at, f"no tensor has so many elements: {list(tensor.shape)}")
         if tensor.signature and len(tensor.signature) != len(tensor.shape):
             yield Finding("error", "shape", at, f"the shape {list(tensor.shape)} has the signature {list(tensor.signature)}")
         if tensor.buffer >= max(1, len(subgraph.blobs)):

@@ -77,5 +77,5 @@ def _outputs(whole: Survey, target: Target) -> Iterator[Finding]:
                 yield Finding("error", "target-output", at, f"{target.name} fills only one of an output that is given {count} times")
             if subgraph.readers.get(index) and index not in subgraph.given:
                 reader = subgraph.readers[index][-1]
-                message = f"an output that operator {reader.index} {shown(reader.label)} reads: {target.name} lets later operators overwrite it"
+                message = f"an output that operator {reader.index} {shown(reader.label)} reads: {target.name} lets later ones overwrite it"
                 yield Finding("error", "target-output", at, message)

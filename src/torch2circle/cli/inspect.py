@@ -77,7 +77,8 @@ def _print_subgraph(subgraph: Subgraph, signature: Any, operators: bool, tensors
         for name, kind in overview.ends(subgraph, signature, what).items():
             say(what[:-1], f"{name} {kind}")
     counts = Counter(operator.label for operator in subgraph.operators)
-    say("operators", f"{len(subgraph.operators)}: " + (", ".join(f"{count} {shown(label)}" for label, count in counts.most_common()) or "none"))
+    kinds = ", ".join(f"{count} {shown(label)}" for label, count in counts.most_common())
+    say("operators", f"{len(subgraph.operators)}: {kinds or 'none'}")
     say("weights", ", ".join(f"{kind} {size:,} bytes" for kind, size in overview.weights(subgraph).items()) or "none")
     _print_table(("operator", "version", "scheme", "count", "onert", "LiteRT"), overview.operator_rows(subgraph))
     _print_table(("bytes", "type", "largest constants"), overview.largest(subgraph))

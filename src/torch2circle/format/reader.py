@@ -1,6 +1,6 @@
 """Read a Circle or TFLite file back into a graph.
 
-Whatever the bytes are, the result is a graph or a ``FormatError``. Constants are views of the file, of which a large one is mapped, not loaded.
+Whatever the bytes are, the result is a graph or a ``FormatError``. Constants are views of the file; a large one is mapped, not loaded.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,8 @@ from ..text import one_line
 from .facts import TABLES
 from .walker import File, WireTable
 
+MOST_ELEMENTS: Final = 2**59
+"""Their bytes have to be counted in 63 bits."""
 IDENTIFIERS: Final = ("CIR0", "TFL3")
 COPIED: Final = 64 << 20
 """Files up to this size are copied into memory. A larger one is mapped, and ends the process if another one cuts it off meanwhile."""
@@ -106,6 +108,11 @@ def _contents(file: File) -> Contents:
     return Contents(graphs, identifier, model.number("version"), metadata, model.get("description") or "")
 
 
+def possible(shape: Sequence[int]) -> bool:
+    """Whether an array can have the sizes. One of 0 does not help the others: numpy multiplies them all the same."""
+    return all(size >= 0 for size in shape) and math.prod(size or 1 for size in shape) <= MOST_ELEMENTS
+
+
 def weight_of(name: str, scale: Array | None) -> int:
     """What an operator that reads or makes a tensor brings into sight: many may share one of a long name and thousands of scales."""
     return len(name) + (0 if scale is None else 12 * len(scale))
@@ -120,10 +127,13 @@ def _item(file: File, items: list[Any], index: int, what: str) -> Any:
 def _buffer(file: File, buffer: WireTable) -> Array | None:
     """The buffer's bytes: in the flatbuffer, or elsewhere in the file as TFLite allows."""
     data: Array | None = buffer.get("data")
+    if data is not None:
+        file.hold(file.target(buffer.place(TABLES["Buffer"]["data"].slot) or 0), len(data))
     offset, size = buffer.number("offset"), buffer.number("size")
     if data is not None or offset <= 1:
         return data
     file.check(offset, size)
+    file.hold(offset, size)
     return np.frombuffer(file.view, np.uint8, size, offset)
 
 
@@ -202,7 +212,7 @@ class _GraphReader:
     def type(self, index: int) -> Type:
         tensor: WireTable = _item(self.file, self.tensors, index, "tensor")
         shape = tensor.sizes("shape")
-        if any(size < 0 for size in shape) or math.prod(shape) > 2**62:
+        if not possible(shape):
             self.file.fail(f"tensor {self.name(index)} has an impossible shape: {list(shape)}")
         element = tensor.get("type")
         if element not in DType.__members__ or "sparsity" in tensor:

@@ -19,7 +19,7 @@ from ..arithmetic import of_nibbles
 from ..ir import Array, Constant, DType, Node, Quant, Type, Value
 from ..text import shown
 from .facts import ENUMS, TABLES, UNIONS
-from .reader import IDENTIFIERS, opened, weight_of
+from .reader import IDENTIFIERS, opened, possible, weight_of
 from .walker import NAMES, File, WireTable
 
 BITS: Final = {
@@ -81,7 +81,7 @@ class Tensor:
     @property
     def type(self) -> Type | None:
         """As the rest of torch2circle has types; None for what it has no type for."""
-        known = self.kind in DType.__members__ and not self.sparse and not self.details and all(size >= 0 for size in self.shape)
+        known = self.kind in DType.__members__ and not self.sparse and not self.details and possible(self.shape)
         return Type(self.shape, DType[self.kind], self.quant, self.opens) if known else None
 
     def __str__(self) -> str:
@@ -261,7 +261,8 @@ def survey(source: str | os.PathLike[str] | bytes) -> Survey:
         number = entry.number("buffer")
         if number >= len(blobs):
             file.fail(f"damaged, there is no buffer {number}")
-        metadata[entry.get("name") or ""] = blobs[number].data
+        data = metadata[entry.get("name") or ""] = blobs[number].data
+        file.charge(0 if data is None else len(data))
     signatures = [
         Signature(table.get("signature_key") or "", table.number("subgraph_index"), _names(table, "inputs"), _names(table, "outputs"))
         for table in model.tables("signature_defs")
@@ -285,10 +286,13 @@ def _blob(file: File, buffer: WireTable) -> Blob:
     data: Array | None = buffer.get("data")
     if data is not None:
         at = buffer.place(TABLES["Buffer"]["data"].slot)
-        return Blob(data if len(data) else None, 0 if at is None else file.target(at) + 4)
+        position = 0 if at is None else file.target(at) + 4
+        file.hold(position, len(data))
+        return Blob(data if len(data) else None, position)
     if offset <= 1:
         return Blob(None, 0)
     file.check(offset, size)
+    file.hold(offset, size)
     return Blob(np.frombuffer(file.view, np.uint8, size, offset), offset)
 
 

@@ -20,9 +20,9 @@ NAMES: Final = {kind: {number: name for name, number in members.items()} for kin
 
 
 ENTRY: Final = 64
-"""Bytes that an entry of a vector of tables takes in files: the reference, the table, and what it says, of which an empty buffer has least."""
+"""What an entry of a vector of tables is charged. With what it says it takes about as many bytes in files; an empty buffer has 8."""
 MOST_ENTRIES: Final = 1 << 18
-"""Entries that a file may have whatever its size, and one more for each 256 bytes: an entry becomes about a kilobyte of objects."""
+"""Entries that a file may have, and one more for each 256 bytes: an entry becomes about a kilobyte of objects."""
 MOST_DIMENSIONS: Final = 32
 """Of a tensor; as many as numpy 1 has."""
 
@@ -31,13 +31,16 @@ class File:
     """Bytes with checked access.
 
     No honest file has references that add up to many times its size; a forged one, where all of many lead to the same, could take any
-    time and memory. ``charge`` counts what is referred to, ``enter`` the tables that are entries of vectors.
+    time and memory. ``charge`` counts what is referred to, ``enter`` the tables that are entries of vectors, ``hold`` the constants, which
+    may be the same but not overlap.
     """
 
     def __init__(self, view: memoryview, label: str) -> None:
         self.view, self.label, self.size = view, label, len(view)
         self.budget = 8 * self.size
         self.entries = MOST_ENTRIES + self.size // 256
+        self.held: set[tuple[int, int]] = set()
+        self.free = self.size
 
     def fail(self, what: str) -> NoReturn:
         hint = "the file must be a complete .circle or .tflite model"
@@ -63,6 +66,13 @@ class File:
         self.entries -= count
         if self.entries < 0:
             self.fail(f"over {MOST_ENTRIES:,} tables, which its size does not make likely")
+
+    def hold(self, at: int, size: int) -> None:
+        if (at, size) not in self.held:
+            self.held.add((at, size))
+            self.free -= size
+            if self.free < 0:
+                self.fail("damaged, constants overlap")
 
     def target(self, at: int) -> int:
         return at + int(self.number("uint", at))

@@ -97,8 +97,8 @@ def well_formed(source: object) -> Iterator[None]:
         yield
     except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, MemoryError, Bug) as error:
         said = error.message if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
-        hint = "`torch2circle check` may say more; where it finds nothing wrong, this is a bug in torch2circle: please report it with the file"
-        raise FormatError(f"{source} has operators that do not fit together, or are not understood ({one_line(said)})", hint=hint) from error
+        hint = "`torch2circle check` may say more; where it finds nothing wrong, please report this with the file: it is a bug"
+        raise FormatError(f"operators of {source} do not fit together, or are not understood ({one_line(said)})", hint=hint) from error
 
 
 # -- a file's graph as lowerings write it

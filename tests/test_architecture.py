@@ -16,7 +16,7 @@ SOURCE = Path(torch2circle.__file__).parent
 # A module imports from its own row and the rows above. The last row is what ties everything together.
 ROWS = [
     {"errors"},
-    {"ir"},
+    {"ir", "text"},
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "collecting"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",

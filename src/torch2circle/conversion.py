@@ -20,7 +20,7 @@ from .format.reader import opened
 from .format.rewrap import rewrap
 from .implant.bundle import listed
 from .implant.fit import misshapen
-from .implant.graft import as_general, completed, refuse
+from .implant.graft import as_general, completed, refuse, well_formed
 from .ir import DType, Finding, Graph, Node, Value
 from .optimize import rewrite
 from .optimize.engine import Replacement, rule
@@ -29,6 +29,8 @@ from .spec import OPS, has_scheme, scheme
 from .targets import Target, islands, legalize, target_for
 from .targets.base import EIGHT_BIT
 
+MOST_ADDED = 64 << 20
+"""Bytes of constants that a converted file may have besides eight times its old size."""
 # Of the exporter or of the runtime that the old file was for; operators are others now.
 _STALE = {"torch2circle.origins": "one for each operator of the old file", "min_runtime_version": "the least version of TFLite's runtime"}
 
@@ -75,12 +77,15 @@ def convert(
         findings = [Finding("warning", "left-out", "<file>", text) for text in left]
         return Converted(size, chosen.name, (*findings, *_behind(source)))
     contents = _readable(source)
-    graphs = {name: _legal(graph, chosen, source) for name, graph in _methods(contents, chosen, method).items()}
+    with well_formed(source):
+        graphs = {name: _legal(graph, chosen, source) for name, graph in _methods(contents, chosen, method).items()}
+        _must_stay_small(graphs, whole)
     metadata = {name: data for name, data in contents.metadata.items() if name not in _STALE}
     if "torch2circle" in metadata:
         metadata["torch2circle"] = _retargeted(metadata["torch2circle"], chosen)
     named = graphs if len(graphs) > 1 or whole.signatures else next(iter(graphs.values()))
-    size = save(named, path, identifier=chosen.identifier, metadata=metadata, description=contents.description)
+    with well_formed(source):
+        size = save(named, path, identifier=chosen.identifier, metadata=metadata, description=contents.description)
     return Converted(size, chosen.name, (*_losses(whole, contents, graphs, method), *_behind(source), *_notes(whole, graphs, chosen)))
 
 
@@ -132,6 +137,14 @@ def _legal(graph: Graph, target: Target, source: object) -> Graph:
     return made
 
 
+def _must_stay_small(graphs: Mapping[str, Graph], whole: Survey) -> None:
+    """Refuse constants of sizes that a few bytes claim: weights at most become float, and what rules add is small next to them."""
+    size = sum(value.type.nbytes for graph in graphs.values() for value in graph.values() if value.data is not None)
+    if size > MOST_ADDED + 8 * whole.size:
+        hint = "its tensors claim sizes that nothing in it has"
+        raise TargetError(f"the constants would take {size:,} bytes, of a file of {whole.size:,}", hint=hint)
+
+
 def _in_bytes(graph: Graph) -> Graph:
     """Constants of 4 bits in 8: the same integers. Where the target is right with 4, its rules make them small again."""
     new: dict[Value, Value] = {}
@@ -174,7 +187,7 @@ def _is_untouched(node: Node, target: Target) -> bool:
 def _retargeted(about: bytes, target: Target) -> bytes:
     try:
         facts = json.loads(about)
-    except ValueError:
+    except (ValueError, RecursionError):
         return about
     return json.dumps(facts | {"target": target.name}, sort_keys=True).encode() if isinstance(facts, dict) else about
 

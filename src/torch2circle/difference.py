@@ -19,11 +19,14 @@ import numpy as np
 
 from .format import Survey, survey
 from .format.survey import Operator, Subgraph, Tensor
-from .ir import Array, DType, Quant, Value
+from .ir import Array, DType, Quant, Type, Value
+from .text import one_line, shown
 
 SECTIONS: Final = ("topology", "types", "quantization", "weights", "signatures", "metadata")
 _EIGHT = {"INT8": -128, "UINT8": 0}
 _CHUNK = 1 << 20
+MOST_BITS = 1 << 29
+"""64 MiB: sequences of 23,000 operators that no name tells apart."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Change:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}"
+        return one_line(f"{self.path}: {self.message}")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Difference:
 
     def __str__(self) -> str:
         counts = [f"{len(changes)} in {name}" for name, changes in self.sections.items() if changes]
-        lines = [f"--- {self.a}", f"+++ {self.b}"]
+        lines = [f"--- {one_line(self.a)}", f"+++ {one_line(self.b)}"]
         for name, changes in self.sections.items():
             if changes:
                 lines += ["", name, *(f"  {_SIGNS.get(change.kind, '~')} {change}" for change in changes)]
@@ -149,10 +152,11 @@ def align(old: Subgraph, new: Subgraph) -> dict[int, int]:
     taken = set(found.values())
     ours, theirs = [o for o in old.operators if o.index not in found], [o for o in new.operators if o.index not in taken]
     anchors = common([_kind_and_shapes(old, o) for o in ours], [_kind_and_shapes(new, o) for o in theirs])
+    between = []
     for (a, b), (c, d) in pairwise([(-1, -1), *anchors, (len(ours), len(theirs))]):
-        between = common([o.label for o in ours[a + 1 : c]], [o.label for o in theirs[b + 1 : d]])
-        anchors = [*anchors, *((a + 1 + i, b + 1 + j) for i, j in between)]
-    found |= {ours[i].index: theirs[j].index for i, j in anchors}
+        alike = common([o.label for o in ours[a + 1 : c]], [o.label for o in theirs[b + 1 : d]])
+        between += [(a + 1 + i, b + 1 + j) for i, j in alike]
+    found |= {ours[i].index: theirs[j].index for i, j in (*anchors, *between)}
     return found
 
 
@@ -160,8 +164,11 @@ def common(a: Sequence[Hashable], b: Sequence[Hashable]) -> list[tuple[int, int]
     """A longest common subsequence, as pairs of positions.
 
     By rows of bits (Hyyrö, 2004): bit ``i`` of a row is 0 where the subsequence of ``a[:i + 1]`` is longer than that of ``a[:i]``. So
-    thousands of operators take the time of as many additions of long integers.
+    thousands of operators take the time of as many additions of long integers. The rows take ``len(a) * len(b)`` bits: beyond ``MOST_BITS``
+    only what both begin with is taken for common.
     """
+    if len(a) * len(b) > MOST_BITS:
+        return [(i, i) for i in range(next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))))]
     places: dict[Hashable, int] = {}
     for i, item in enumerate(a):
         places[item] = places.get(item, 0) | 1 << i
@@ -214,7 +221,7 @@ class _Pair(NamedTuple):
 
     @property
     def name(self) -> str:
-        return self.new.name or self.old.name or f"tensor {self.old.index}"
+        return shown(self.new.name or self.old.name) or f"tensor {self.old.index}"
 
 
 def _pair(old: Tensor, new: Tensor) -> _Pair:
@@ -241,6 +248,9 @@ class _Comparison:
         self.old, self.new, self.prefix, self.found = old, new, prefix, found
         self.operators = align(old, new)
         self.moved = 0
+        # Many tensors may share a buffer.
+        self.equal: dict[tuple[int, int], bool] = {}
+        self.distances: dict[tuple[int, int, Type, Type], Distance] = {}
 
     def run(self) -> None:
         pairs = self.tensors()
@@ -260,7 +270,7 @@ class _Comparison:
         for old, new in self.operators.items():
             self.match(numbers, self.old.operators[old].outputs, self.new.operators[new].outputs)
         ours, theirs = ({side.name_of(i): i for i in side.inputs} for side in (self.old, self.new))
-        shared = [name for name in ours if name in theirs]
+        shared = {name: None for name in ours if name in theirs}
         self.match(numbers, [ours[name] for name in shared], [theirs[name] for name in shared])
         left, right = ([i for name, i in names.items() if name not in shared] for names in (ours, theirs))
         self.match(numbers, left, right)
@@ -282,7 +292,7 @@ class _Comparison:
         for a, b in zip(ours, theirs, strict=False):
             if a in numbers or a == -1 or b == -1:
                 continue
-            if constants and (a in self.old.producers or b in self.new.producers or a in self.old.inputs or b in self.new.inputs):
+            if constants and (a in self.old.producers or b in self.new.producers or a in self.old.given or b in self.new.given):
                 continue
             numbers[a] = b
 
@@ -300,7 +310,7 @@ class _Comparison:
     def operator(self, old: Operator, new: Operator, pairs: Mapping[int, _Pair]) -> None:
         at = self.label(self.new, new)
         if old.label != new.label:
-            self.say("topology", "operator", at, f"{old.label} -> {new.label}", old=old.label, new=new.label)
+            self.say("topology", "operator", at, f"{shown(old.label)} -> {shown(new.label)}", old=old.label, new=new.label)
             return
         for key in sorted(old.options.keys() | new.options.keys()):
             before, after = old.options.get(key), new.options.get(key)
@@ -336,7 +346,7 @@ class _Comparison:
 
     def label(self, side: Subgraph, operator: Operator) -> str:
         made = next(iter(operator.outputs), None)
-        return f"{operator.label} {side.name_of(made)}" if made is not None else f"{operator.label} {operator.index}"
+        return f"{shown(operator.label)} {side.name_of(made) if made is not None else operator.index}"
 
     def types(self, pair: _Pair) -> None:
         old, new = pair.old, pair.new
@@ -386,7 +396,7 @@ class _Comparison:
             if (left is None) != (right is None) and pair.old.index not in self.old.producers:
                 self.say("weights", "constant", pair.name, "is a constant in one of the two only")
             return
-        if pair.old.shape != pair.new.shape or (pair.old.kind == pair.new.kind and _equal(left, right)):
+        if pair.old.shape != pair.new.shape or (pair.old.kind == pair.new.kind and self.same_bytes(pair, left, right)):
             return
         a, b = self.old.value(pair.old.index), self.new.value(pair.new.index)
         if a is None or b is None or a.data is None or b.data is None:
@@ -394,8 +404,16 @@ class _Comparison:
             return
         self.elements(pair, a, b)
 
+    def same_bytes(self, pair: _Pair, left: Array, right: Array) -> bool:
+        key = pair.old.buffer, pair.new.buffer
+        if key not in self.equal:
+            self.equal[key] = _equal(left, right)
+        return self.equal[key]
+
     def elements(self, pair: _Pair, a: Value, b: Value) -> None:
-        distance = distance_of(a, b)
+        key = pair.old.buffer, pair.new.buffer, a.type, b.type
+        distance = self.distances.get(key) or distance_of(a, b)
+        self.distances[key] = distance
         if distance.unequal == 0:
             return
         unit = f" {distance.unit}" if distance.unit else ""
@@ -485,12 +503,13 @@ def _signatures(old: Survey, new: Survey) -> Iterator[Change]:
     ours, theirs = ({s.key: s for s in whole.signatures} for whole in (old, new))
     for key in dict.fromkeys([*ours, *theirs]):
         if key not in theirs or key not in ours:
-            yield Change("added" if key in theirs else "removed", key or "<no key>", "a signature")
+            yield Change("added" if key in theirs else "removed", shown(key) or "<no key>", "a signature")
             continue
         for what in ("inputs", "outputs"):
             before, after = ([name for name, _ in getattr(side[key], what)] for side in (ours, theirs))
             if before != after:
-                yield Change("names", key, f"{what} {', '.join(before)} -> {', '.join(after)}", {"old": before, "new": after})
+                said = f"{what} {', '.join(map(shown, before))} -> {', '.join(map(shown, after))}"
+                yield Change("names", shown(key), said, {"old": before, "new": after})
     if not ours and not theirs:
         for what in ("inputs", "outputs"):
             before, after = ([w.subgraphs[0].name_of(i) for i in getattr(w.subgraphs[0], what)] for w in (old, new))
@@ -508,18 +527,18 @@ def _metadata(old: Survey, new: Survey) -> Iterator[Change]:
         if name not in new.metadata or name not in old.metadata:
             there = new.metadata.get(name) if name in new.metadata else old.metadata[name]
             size = 0 if there is None else len(there)
-            yield Change("added" if name in new.metadata else "removed", name, f"{size:,} bytes")
+            yield Change("added" if name in new.metadata else "removed", shown(name), f"{size:,} bytes")
             continue
         before, after = (b"" if data is None else data.tobytes() for data in (old.metadata[name], new.metadata[name]))
         if before != after:
-            yield Change("metadata", name, _in_metadata(before, after), {"old_bytes": len(before), "new_bytes": len(after)})
+            yield Change("metadata", shown(name), _in_metadata(before, after), {"old_bytes": len(before), "new_bytes": len(after)})
 
 
 def _in_metadata(before: bytes, after: bytes) -> str:
     """Which keys differ, if both are JSON objects."""
     try:
         left, right = json.loads(before), json.loads(after)
-    except ValueError:
+    except (ValueError, RecursionError):
         left = right = None
     if isinstance(left, dict) and isinstance(right, dict):
         keys = [key for key in dict.fromkeys([*left, *right]) if left.get(key) != right.get(key)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .format.survey import Subgraph, Survey
+from .text import one_line, shown
 
 
 def dot(whole: Survey) -> str:
@@ -16,14 +17,15 @@ def dot(whole: Survey) -> str:
     for subgraph in whole.subgraphs:
         inside = list(_subgraph(subgraph))
         if len(whole.subgraphs) > 1:
-            inside = [f"subgraph cluster_{subgraph.index} {{", f"  label={quoted(subgraph.name)};", *(f"  {line}" for line in inside), "}"]
+            label = f"  label={quoted(shown(subgraph.name))};"
+            inside = [f"subgraph cluster_{subgraph.index} {{", label, *(f"  {line}" for line in inside), "}"]
         lines += [f"  {line}" for line in inside]
     return "\n".join([*lines, "}"]) + "\n"
 
 
 def quoted(*rows: str) -> str:
     """A label of one or more lines. Names may hold anything."""
-    escaped = (row.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ").replace("\0", " ") for row in rows)
+    escaped = (one_line(row).replace("\\", "\\\\").replace('"', '\\"') for row in rows)
     return '"' + "\\n".join(escaped) + '"'
 
 
@@ -36,7 +38,7 @@ def _subgraph(subgraph: Subgraph) -> Iterator[str]:
     for operator in subgraph.operators:
         constants = [i for i in operator.inputs if (t := subgraph.tensor(i)) is not None and subgraph.data(t) is not None]
         rows = [f"{subgraph.name_of(i)}: {subgraph.tensor(i)}" for i in constants]
-        yield f"{at}_{operator.index} [label={quoted(operator.label, *rows)}];"
+        yield f"{at}_{operator.index} [label={quoted(shown(operator.label), *rows)}];"
         made.update((index, f"{at}_{operator.index}") for index in operator.outputs if index not in made)
     for operator in subgraph.operators:
         for index in operator.inputs:

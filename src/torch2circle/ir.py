@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .text import one_line
+
 Array = npt.NDArray[Any]
 
 
@@ -304,4 +306,4 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.severity}[{self.code}] {self.path}: {self.message}"
+        return one_line(f"{self.severity}[{self.code}] {self.path}: {self.message}")

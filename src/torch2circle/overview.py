@@ -12,6 +12,7 @@ from .checks import SEVERITIES, check
 from .format.survey import Operator, Signature, Subgraph, Survey, Tensor
 from .spec import has_scheme, scheme
 from .targets import TARGETS
+from .text import shown
 
 RUNTIMES = ("onert", "litert")
 
@@ -65,9 +66,14 @@ def ends(subgraph: Subgraph, signature: Signature | None, key: str) -> dict[str,
         names.setdefault(index, []).append(name)
     shown: dict[str, str] = {}
     for index in indices:
-        name = names[index].pop(0) if names.get(index) else subgraph.name_of(index)
+        name = names[index].pop(0) if names.get(index) else _raw(subgraph, index)
         shown[name if name not in shown else f"{name} (tensor {index})"] = str(subgraph.tensor(index) or "which does not exist")
     return shown
+
+
+def _raw(subgraph: Subgraph, index: int) -> str:
+    tensor = subgraph.tensor(index)
+    return f"tensor {index}" if tensor is None or not tensor.name else tensor.name
 
 
 def verdicts(subgraph: Subgraph, operator: Operator) -> tuple[str, dict[str, str]]:
@@ -85,7 +91,7 @@ def operator_rows(subgraph: Subgraph) -> list[tuple[str, str, str, str, str, str
     kinds: Counter[tuple[str, int, str, str, str]] = Counter()
     for operator in subgraph.operators:
         key, said = verdicts(subgraph, operator)
-        kinds[operator.label, operator.version, key, said["onert"], said["litert"]] += 1
+        kinds[shown(operator.label), operator.version, key, said["onert"], said["litert"]] += 1
     return [(label, str(version), key, str(count), onert, litert) for (label, version, key, onert, litert), count in kinds.most_common()]
 
 
@@ -94,7 +100,7 @@ def each_operator(subgraph: Subgraph) -> Iterator[tuple[str, str, str, str, str]
     for operator in subgraph.operators:
         options = " ".join(f"{k}={f'<{len(v)} bytes>' if isinstance(v, bytes) else v}" for k, v in sorted(operator.options.items()))
         reads = ", ".join("-" if index == -1 else subgraph.name_of(index) for index in operator.inputs)
-        yield str(operator.index), operator.label, options, reads, ", ".join(map(subgraph.name_of, operator.outputs))
+        yield str(operator.index), shown(operator.label), options, reads, ", ".join(map(subgraph.name_of, operator.outputs))
 
 
 def tensor_rows(subgraph: Subgraph) -> Iterator[tuple[str, str, str, str, str, str]]:
@@ -102,13 +108,14 @@ def tensor_rows(subgraph: Subgraph) -> Iterator[tuple[str, str, str, str, str, s
     for tensor in subgraph.tensors:
         readers = ", ".join(str(operator.index) for operator in subgraph.readers.get(tensor.index, ()))
         size = tensor.nbytes
-        yield str(tensor.index), str(tensor), "" if size is None else f"{size:,}", _origin(subgraph, tensor), readers, tensor.name
+        yield str(tensor.index), str(tensor), "" if size is None else f"{size:,}", _origin(subgraph, tensor), readers, shown(tensor.name)
 
 
 def largest(subgraph: Subgraph, count: int = 5) -> list[tuple[str, str, str]]:
     """(bytes, type, name) of the largest constants."""
     sizes = [(len(data), tensor) for tensor in subgraph.tensors if (data := subgraph.data(tensor)) is not None]
-    return [(f"{size:,}", str(tensor), tensor.name) for size, tensor in sorted(sizes, key=lambda pair: (-pair[0], pair[1].index))[:count]]
+    first = sorted(sizes, key=lambda pair: (-pair[0], pair[1].index))[:count]
+    return [(f"{size:,}", str(tensor), shown(tensor.name)) for size, tensor in first]
 
 
 def weights(subgraph: Subgraph) -> dict[str, int]:
@@ -131,7 +138,7 @@ def _facts(subgraph: Subgraph, signature: Signature | None) -> dict[str, Any]:
 
 
 def _origin(subgraph: Subgraph, tensor: Tensor) -> str:
-    if tensor.index in subgraph.inputs:
+    if tensor.index in subgraph.given:
         return "input"
     if tensor.variable:
         return "variable"

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from .ir import Graph, Type
 from .spec import OPS
+from .text import one_line
+
+WIDEST = 200
 
 
 def counted(*graphs: Graph) -> dict[str, int]:
@@ -76,15 +79,17 @@ def file_rows() -> list[tuple[str, str, str]]:
 def columns(rows: Sequence[Sequence[str]], width: int | None) -> str:
     """Rows as aligned columns, the first row being their names; numbers to the right.
 
-    On a terminal of ``width`` characters the last column is cut on its left, and left out where less than 12 would remain.
+    On a terminal of ``width`` characters the last column is cut on its left, and left out where less than 12 would remain. No row is filled
+    up for the sake of a cell of more than ``WIDEST`` characters.
     """
+    rows = [[*map(one_line, row)] for row in rows]
     rights = [all(not row[i] or row[i][0].isdigit() or row[i] == "inf" for row in rows[1:]) for i in range(len(rows[0]))]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [min(WIDEST, max(len(row[i]) for row in rows)) for i in range(len(rows[0]))]
     if width is not None:
         room = width - sum(widths[:-1]) - 2 * (len(widths) - 1)
         if room < min(12, widths[-1]):
             return columns([row[:-1] for row in rows], width) if len(widths) > 2 else columns([[row[0]] for row in rows], None)
-        rows = [(*row[:-1], row[-1] if len(row[-1]) <= room else "…" + row[-1][1 - room :]) for row in rows]
+        rows = [[*row[:-1], row[-1] if len(row[-1]) <= room else "…" + row[-1][1 - room :]] for row in rows]
 
     def aligned(row: Sequence[str]) -> str:
         return "  ".join(cell.rjust(w) if right else cell.ljust(w) for cell, w, right in zip(row, widths, rights, strict=True))
@@ -95,7 +100,7 @@ def columns(rows: Sequence[Sequence[str]], width: int | None) -> str:
 
 def labelled(label: str, text: str, width: int | None) -> str:
     """``label`` and what belongs to it, on a terminal broken between words and indented."""
-    line = f"  {label:12} {text}"
+    line = f"  {one_line(label):12} {one_line(text)}"
     if width is None or len(line) <= width:
         return line
     return textwrap.fill(line, max(width, 40), subsequent_indent=" " * 15, break_long_words=False, break_on_hyphens=False)

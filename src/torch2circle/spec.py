@@ -296,7 +296,9 @@ def _fixes_a_size(node: Node) -> list[int] | None:
     if node.op != "RESHAPE" or not node.out.type.open or len(node.inputs) < 2:
         return None
     target = _present(node.inputs[1])
-    sizes = [] if target.data is None else [int(size) for size in target.array()]
+    if target.data is None or target.type.dtype.is_float or target.type.size > 99:
+        return None
+    sizes = [int(size) for size in target.array().flat]
     return sizes if sizes and sizes.count(-1) != 1 else None
 
 
@@ -323,7 +325,9 @@ def _drops(node: Node, data: Value) -> bool:
     if node.attrs.get("keep_dims") or data.type.rank != 4:
         return False
     axes = _present(node.inputs[1])
-    return axes.data is None or {int(axis) % 4 for axis in axes.array().flat} != {1, 2}
+    if axes.data is None or axes.type.dtype.is_float or axes.type.size > 99:
+        return True
+    return {int(axis) % 4 for axis in axes.array().flat} != {1, 2}
 
 
 def _is_rescaled(node: Node) -> bool:

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..format.packer import ALIGNMENT
+from ..format.reader import possible
 from ..format.survey import Operator, Subgraph, Survey, Tensor
 from ..format.writer import VERSIONS
+from ..implant.bundle import shortened
 from ..ir import DType, Finding, Node
 from ..spec import OPS, check_node, has_scheme, version
+from ..text import shown
 from .places import nodes, place
 
 # Operators with graphs of their own, which a subgraph's inputs and outputs serve, and the options that name those.
@@ -46,9 +49,9 @@ def _model(whole: Survey) -> Iterator[Finding]:
     if len(whole.subgraphs) > 1:
         called = {signature.subgraph for signature in whole.signatures} | {0}
         called |= {int(o.options.get(key, 0)) for _, o in whole.operators() for key in CALLS.get(o.op, ())}
-        idle = [subgraph.name or str(subgraph.index) for subgraph in whole.subgraphs if subgraph.index not in called]
+        idle = [shown(subgraph.name) or str(subgraph.index) for subgraph in whole.subgraphs if subgraph.index not in called]
         if idle:
-            yield Finding("warning", "unused-subgraph", "<file>", f"no signature and no operator calls {', '.join(idle)}")
+            yield Finding("warning", "unused-subgraph", "<file>", f"no signature and no operator calls {shortened(idle)}")
 
 
 def _wiring(whole: Survey, subgraph: Subgraph) -> Iterator[Finding]:
@@ -68,7 +71,7 @@ def _wiring(whole: Survey, subgraph: Subgraph) -> Iterator[Finding]:
             if tensor is None:
                 yield Finding("error", "index", place(whole, subgraph, operator), f"it writes tensor {index}, which does not exist")
             elif index in ready or subgraph.data(tensor) is not None:
-                other = "an input" if index in subgraph.inputs else "another operator's result" if index in ready else "a constant"
+                other = "an input" if index in subgraph.given else "another operator's result" if index in ready else "a constant"
                 yield Finding("error", "written-twice", place(whole, subgraph, operator, index), f"it writes what is {other}")
             ready.add(index)
     for index in dict.fromkeys(subgraph.outputs):
@@ -92,6 +95,8 @@ def _tensors(whole: Survey, subgraph: Subgraph) -> Iterator[Finding]:
         at = place(whole, subgraph, tensor=tensor.index)
         if any(size < 0 for size in tensor.shape):
             yield Finding("error", "shape", at, f"sizes cannot be negative: {list(tensor.shape)}; the signature says which are open")
+        elif not possible(tensor.shape):
+            yield Finding("error", "shape", at, f"no tensor has so many elements: {list(tensor.shape)}")
         if tensor.signature and len(tensor.signature) != len(tensor.shape):
             yield Finding("error", "shape", at, f"the shape {list(tensor.shape)} has the signature {list(tensor.signature)}")
         if tensor.buffer >= max(1, len(subgraph.blobs)):
@@ -134,7 +139,7 @@ def _names(whole: Survey, subgraph: Subgraph) -> Iterator[Finding]:
         yield Finding("warning", "no-name", place(whole, subgraph), f"{unnamed} tensors have no name: onert crashes on such a file")
     for name, count in counts.items():
         if count > 1:
-            message = f"{count} tensors are called {name}: tools tell them apart by it"
+            message = f"{count} tensors are called {shown(name)}: tools tell them apart by it"
             yield Finding("warning", "duplicate-name", place(whole, subgraph), message)
 
 
@@ -178,9 +183,9 @@ def _by_the_table(at: str, operator: Operator, node: Node) -> Iterator[Finding]:
 def _signatures(whole: Survey) -> Iterator[Finding]:
     for key, count in Counter(signature.key for signature in whole.signatures).items():
         if count > 1:
-            yield Finding("error", "signature", key or "<no key>", f"{count} signatures have this key")
+            yield Finding("error", "signature", shown(key) or "<no key>", f"{count} signatures have this key")
     for signature in whole.signatures:
-        at = signature.key or "<no key>"
+        at = shown(signature.key) or "<no key>"
         if signature.subgraph >= len(whole.subgraphs):
             yield Finding("error", "signature", at, f"it calls subgraph {signature.subgraph}, which does not exist")
             continue
@@ -188,10 +193,11 @@ def _signatures(whole: Survey) -> Iterator[Finding]:
         for what, entries, indices in (("input", signature.inputs, subgraph.inputs), ("output", signature.outputs, subgraph.outputs)):
             for name, count in Counter(name for name, _ in entries).items():
                 if count > 1 or not name:
-                    yield Finding("error", "signature", at, f"{count} {what}s are called {name!r}")
+                    yield Finding("error", "signature", at, f"{count} {what}s are called {shown(name)!r}")
+            there, named = set(indices), {index for _, index in entries}
             for name, index in entries:
-                if index not in indices:
-                    message = f"{what} {name} is {subgraph.name_of(index)}, which is no {what} of the subgraph"
+                if index not in there:
+                    message = f"{what} {shown(name)} is {subgraph.name_of(index)}, which is no {what} of the subgraph"
                     yield Finding("error", "signature", at, message)
-            if missing := [subgraph.name_of(index) for index in indices if index not in {i for _, i in entries}]:
-                yield Finding("warning", "signature", at, f"{what}s of the subgraph without a name here: {', '.join(missing)}")
+            if missing := [subgraph.name_of(index) for index in indices if index not in named]:
+                yield Finding("warning", "signature", at, f"{what}s of the subgraph without a name here: {shortened(missing)}")

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from ..format.limits import SIZE_LIMIT
 from ..format.survey import Survey
+from ..implant.bundle import shortened
 from ..ir import Finding, Node
 from ..spec import OPS, has_scheme, scheme
 from ..targets import Target
 from ..targets.base import RIGHT
+from ..text import shown
 from .one import contract
 from .places import nodes, place
 
@@ -20,7 +22,7 @@ def for_target(whole: Survey, target: Target) -> Iterator[Finding]:
     if whole.identifier != target.identifier:
         yield Finding("error", "target-format", "<file>", f"{target.name} reads {target.suffix} files: {whole.format}")
     if len(whole.subgraphs) > 1 and not target.calls_methods:
-        others = ", ".join(subgraph.name or str(subgraph.index) for subgraph in whole.subgraphs[1:])
+        others = shortened([shown(subgraph.name) or str(subgraph.index) for subgraph in whole.subgraphs[1:]])
         yield Finding("warning", "target-methods", "<file>", f"{target.name} calls the first subgraph only, never {others}")
     if target.identifier == "CIR0":
         yield from _size(whole, target)
@@ -51,7 +53,7 @@ def _operators(whole: Survey, target: Target) -> Iterator[Finding]:
         at = place(whole, subgraph, operator)
         checked.add((subgraph.index, operator.index))
         if operator.op == "CUSTOM":
-            yield Finding("note", "target-custom", at, f"{operator.custom} needs a kernel that the application brings")
+            yield Finding("note", "target-custom", at, f"{shown(operator.custom)} needs a kernel that the application brings")
         elif not has_scheme(node):
             checked.discard((subgraph.index, operator.index))
         else:
@@ -61,7 +63,7 @@ def _operators(whole: Survey, target: Target) -> Iterator[Finding]:
         if (subgraph.index, operator.index) not in checked:
             left[operator.label] += 1
     for label, count in left.items():
-        yield Finding("warning", "target-unknown", label, f"{count} of it, which nobody has measured in {target.name}")
+        yield Finding("warning", "target-unknown", shown(label), f"{count} of it, which nobody has measured in {target.name}")
 
 
 def _verdict(at: str, node: Node, target: Target) -> Iterator[Finding]:
@@ -84,7 +86,7 @@ def _outputs(whole: Survey, target: Target) -> Iterator[Finding]:
             at = place(whole, subgraph, tensor=index)
             if count > 1:
                 yield Finding("error", "target-output", at, f"{target.name} fills only one of an output that is given {count} times")
-            if subgraph.readers.get(index) and index not in subgraph.inputs:
+            if subgraph.readers.get(index) and index not in subgraph.given:
                 reader = subgraph.readers[index][-1]
-                message = f"an output that operator {reader.index} {reader.label} reads: {target.name} lets later operators overwrite it"
+                message = f"an output that operator {reader.index} {shown(reader.label)} reads: {target.name} lets later ones overwrite it"
                 yield Finding("error", "target-output", at, message)

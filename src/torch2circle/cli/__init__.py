@@ -5,6 +5,7 @@ Data goes to standard output, progress and errors to standard error. torch is im
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import Bug, Torch2CircleError
+from ..text import lines
 from . import batch, bundles, export, files, inspect, ops, report, verify  # noqa: F401  # each adds its commands to the group
 from .group import cli
 
@@ -30,6 +32,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     argv = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in argv
+    for stream in (sys.stdout, sys.stderr):  # names may have letters that the terminal's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     quiet(debug)
     try:
         result = cli.main(argv, prog_name="torch2circle", standalone_mode=False)
@@ -45,7 +50,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if debug:
             traceback.print_exc()
         ours = error if isinstance(error, Torch2CircleError) else Bug(f"{type(error).__name__}: {error}")
-        _exit(ours.exit_code, f"{click.style('error:', fg='red', bold=True)} {click.unstyle(str(ours))}")
+        _exit(ours.exit_code, f"{click.style('error:', fg='red', bold=True)} {lines(click.unstyle(str(ours)))}")
     sys.exit(result if isinstance(result, int) else 0)  # an int is how click hands on what --help and --version exit with
 
 

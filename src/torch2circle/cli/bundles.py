@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from ..text import one_line
 from .group import SETTINGS, TARGET_NAMES, cli
 from .model import exported_model, loading_options
 from .terminal import print_facts, print_findings, print_json, say, stages
@@ -78,7 +79,7 @@ def implant(source: Path, bundle: Path, output: Path, target: str | None, as_jso
     if as_json:
         print_json(summary)
         return
-    click.echo(f"{output}: {summary['bytes']:,} bytes for {chosen.name}")
+    click.echo(f"{one_line(str(output))}: {summary['bytes']:,} bytes for {chosen.name}")
     print_facts(summary, "inputs", "outputs", "operators", "weights")
     say("implanted", f"{implanted.count} tensors; without an entry, hence in float: {', '.join(implanted.left) or 'none'}")
     say("islands", f"{len(implanted.findings)} operator(s) in float between quantized ones")

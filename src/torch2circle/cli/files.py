@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import MissingRuntime, UserError
+from ..text import one_line
 from .group import SETTINGS, TARGET_NAMES, cli
 from .terminal import print_json, say
 
@@ -61,7 +62,7 @@ def convert(source: Path, output: Path, target: str | None, method: str | None, 
         facts = {"file": str(output), "target": made.target, "bytes": made.size, "kept": keep}
         print_json(facts | {"losses": [vars(f) for f in made.losses], "findings": [vars(f) for f in made.findings]})
         return
-    click.echo(f"{output}: {made.size:,} bytes for {made.target}" + (", as the tables were" if keep else ""))
+    click.echo(f"{one_line(str(output))}: {made.size:,} bytes for {made.target}" + (", as the tables were" if keep else ""))
     for finding in made.findings:
         say("loss" if finding in made.losses else finding.severity, f"{finding.code} in {finding.path}: {finding.message}")
     if not made.losses:

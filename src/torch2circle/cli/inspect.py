@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import FormatError, TargetError
+from ..text import one_line, shown
 from .group import SETTINGS, TARGET_NAMES, cli
 from .terminal import print_facts, print_json, say, width
 
@@ -57,14 +58,14 @@ def _print_file(whole: Survey, operators: bool, tensors: bool) -> None:
     facts = summary(whole) | {"bytes": f"{whole.size:,}"}
     print_facts(facts, "file", "identifier", "version", "description", "bytes")
     for name, text in facts["metadata"].items():
-        say("metadata", f"{name}: {text if len(text) <= 200 else f'{text[:200]}... ({len(text):,} characters)'}")
+        say("metadata", f"{shown(name)}: {text if len(text) <= 200 else f'{text[:200]}... ({len(text):,} characters)'}")
     say("check", _counted(check(whole), whole.label))
     for subgraph in whole.subgraphs:
         keys = [signature for signature in callable_signatures(whole) if signature.subgraph == subgraph.index]
         if len(whole.subgraphs) > 1:
-            click.echo(f"\n{subgraph.name or f'subgraph {subgraph.index}'}")
+            click.echo(f"\n{shown(subgraph.name) or f'subgraph {subgraph.index}'}")
         for signature in keys:
-            say("signature", signature.key)
+            say("signature", shown(signature.key))
         _print_subgraph(subgraph, keys[0] if keys else None, operators, tensors)
 
 
@@ -75,7 +76,8 @@ def _print_subgraph(subgraph: Subgraph, signature: Any, operators: bool, tensors
         for name, kind in overview.ends(subgraph, signature, what).items():
             say(what[:-1], f"{name} {kind}")
     counts = Counter(operator.label for operator in subgraph.operators)
-    say("operators", f"{len(subgraph.operators)}: " + (", ".join(f"{count} {label}" for label, count in counts.most_common()) or "none"))
+    kinds = ", ".join(f"{count} {shown(label)}" for label, count in counts.most_common())
+    say("operators", f"{len(subgraph.operators)}: {kinds or 'none'}")
     say("weights", ", ".join(f"{kind} {size:,} bytes" for kind, size in overview.weights(subgraph).items()) or "none")
     _print_table(("operator", "version", "scheme", "count", "onert", "LiteRT"), overview.operator_rows(subgraph))
     _print_table(("bytes", "type", "largest constants"), overview.largest(subgraph))
@@ -119,7 +121,7 @@ def check(file: Path, target: str | None, everything: bool, as_json: bool, debug
         print_json({"file": str(file), "target": target, "findings": [vars(finding) for finding in findings]})
     else:
         _print_findings(findings, everything)
-        click.echo(f"{file}: " + _totals(findings))
+        click.echo(f"{one_line(str(file))}: " + _totals(findings))
     errors = [finding for finding in findings if finding.severity == "error"]
     if any(not finding.code.startswith(TARGET_CODES) for finding in errors):
         raise click.exceptions.Exit(FormatError.exit_code)

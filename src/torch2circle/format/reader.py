@@ -1,6 +1,6 @@
 """Read a Circle or TFLite file back into a graph.
 
-Whatever the bytes are, the result is a graph or a ``FormatError``. Constants are views of the file, which is mapped, not loaded.
+Whatever the bytes are, the result is a graph or a ``FormatError``. Constants are views of the file; a large one is mapped, not loaded.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,10 +18,15 @@ import numpy as np
 from ..arithmetic import of_nibbles
 from ..errors import FormatError
 from ..ir import Array, Constant, DType, Graph, Node, Quant, Type, Value
+from ..text import one_line
 from .facts import TABLES
 from .walker import File, WireTable
 
+MOST_ELEMENTS: Final = 2**59
+"""Their bytes have to be counted in 63 bits."""
 IDENTIFIERS: Final = ("CIR0", "TFL3")
+COPIED: Final = 64 << 20
+"""Files up to this size are copied into memory. A larger one is mapped, and ends the process if another one cuts it off meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +73,14 @@ def opened(source: str | os.PathLike[str] | bytes) -> File:
     if isinstance(source, bytes):
         return File(memoryview(source), f"{len(source)} bytes")
     try:
+        if not (stat.S_ISREG(mode := os.stat(source).st_mode) or stat.S_ISDIR(mode)):  # of a pipe, opening alone may wait forever
+            raise OSError(0, "it is no regular file")
         with open(source, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
-    except OSError as error:
-        raise FormatError(f"cannot read {source}: {error.strerror or error}") from error
+            view = memoryview(file.read(size) if size <= COPIED else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        said = error.strerror if isinstance(error, OSError) else None
+        raise FormatError(f"cannot read {one_line(str(source))}: {said or error}") from error
     return File(view, str(source))
 
 
@@ -99,6 +108,16 @@ def _contents(file: File) -> Contents:
     return Contents(graphs, identifier, model.number("version"), metadata, model.get("description") or "")
 
 
+def possible(shape: Sequence[int]) -> bool:
+    """Whether an array can have the sizes. One of 0 does not help the others: numpy multiplies them all the same."""
+    return all(size >= 0 for size in shape) and math.prod(size or 1 for size in shape) <= MOST_ELEMENTS
+
+
+def weight_of(name: str, scale: Array | None) -> int:
+    """What an operator that reads or makes a tensor brings into sight: many may share one of a long name and thousands of scales."""
+    return len(name) + (0 if scale is None else 12 * len(scale))
+
+
 def _item(file: File, items: list[Any], index: int, what: str) -> Any:
     if not 0 <= index < len(items):
         file.fail(f"damaged, there is no {what} {index}")
@@ -108,11 +127,18 @@ def _item(file: File, items: list[Any], index: int, what: str) -> Any:
 def _buffer(file: File, buffer: WireTable) -> Array | None:
     """The buffer's bytes: in the flatbuffer, or elsewhere in the file as TFLite allows."""
     data: Array | None = buffer.get("data")
+    if data is not None:
+        file.hold(file.target(buffer.place(TABLES["Buffer"]["data"].slot) or 0), len(data))
     offset, size = buffer.number("offset"), buffer.number("size")
     if data is not None or offset <= 1:
         return data
     file.check(offset, size)
+    file.hold(offset, size)
     return np.frombuffer(file.view, np.uint8, size, offset)
+
+
+def _in_sight(value: Value) -> int:
+    return weight_of(value.name, None if value.type.quant is None else value.type.quant.scale)
 
 
 class _GraphReader:
@@ -139,6 +165,8 @@ class _GraphReader:
     def node(self, operator: WireTable) -> None:
         op, attrs = self.operation(operator)
         inputs = [None if index == -1 else self.value(index) for index in operator.numbers("inputs")]
+        for value in inputs:
+            self.file.charge(0 if value is None else _in_sight(value))
         outputs = operator.numbers("outputs")
         for index in outputs:
             if index in self.values:
@@ -183,13 +211,13 @@ class _GraphReader:
 
     def type(self, index: int) -> Type:
         tensor: WireTable = _item(self.file, self.tensors, index, "tensor")
-        shape = tuple(tensor.numbers("shape"))
-        if any(size < 0 for size in shape) or math.prod(shape) > 2**62:
+        shape = tensor.sizes("shape")
+        if not possible(shape):
             self.file.fail(f"tensor {self.name(index)} has an impossible shape: {list(shape)}")
         element = tensor.get("type")
         if element not in DType.__members__ or "sparsity" in tensor:
             self.file.fail(f"tensor {self.name(index)} is {'sparse' if 'sparsity' in tensor else element}, which is not supported")
-        signature = tensor.numbers("shape_signature")
+        signature = tensor.sizes("shape_signature")
         if signature and len(signature) != len(shape):
             self.file.fail(f"tensor {self.name(index)} of shape {list(shape)} has the signature {list(signature)}")
         return Type(shape, DType[element], self.quant(tensor, shape), tuple(axis for axis, size in enumerate(signature) if size < 0))

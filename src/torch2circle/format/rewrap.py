@@ -104,7 +104,7 @@ def rewrap(source: str | os.PathLike[str], path: str | os.PathLike[str], identif
     copy = _Copy(file, identifier)
     model = copy.model()
     for code in model.get("operator_codes", ()):
-        _complete(code)
+        _complete(file, code)
     for subgraph in model["subgraphs"]:
         for operator in subgraph.get("operators", ()):
             _bring_in(file, operator)
@@ -135,11 +135,13 @@ def _by_tensor(whole: Survey) -> dict[str, int]:
     return {f"{name} (buffer {buffer})": size for buffer, (name, size) in sizes.items()}
 
 
-def _complete(code: dict[str, Any]) -> None:
+def _complete(file: File, code: dict[str, Any]) -> None:
     """Both fields, of which old files have only the one of a byte: Circle's readers want the other."""
     numbers = ENUMS["BuiltinOperator"]
     old, new = code.get("deprecated_builtin_code", 0), numbers[code.get("builtin_code", "ADD")]
     number = min(old, new) if min(old, new) < 0 else max(old, new)
+    if number not in NAMES["BuiltinOperator"]:
+        file.fail(f"the schema has no BuiltinOperator {number}")
     code |= {"deprecated_builtin_code": min(number, 127), "builtin_code": NAMES["BuiltinOperator"][number]}
 
 

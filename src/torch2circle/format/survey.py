@@ -17,8 +17,9 @@ import numpy as np
 
 from ..arithmetic import of_nibbles
 from ..ir import Array, Constant, DType, Node, Quant, Type, Value
+from ..text import shown
 from .facts import ENUMS, TABLES, UNIONS
-from .reader import IDENTIFIERS, opened
+from .reader import IDENTIFIERS, opened, possible, weight_of
 from .walker import NAMES, File, WireTable
 
 BITS: Final = {
@@ -81,7 +82,7 @@ class Tensor:
     @property
     def type(self) -> Type | None:
         """As the rest of torch2circle has types; None for what it has no type for."""
-        known = self.kind in DType.__members__ and not self.sparse and not self.details and all(size >= 0 for size in self.shape)
+        known = self.kind in DType.__members__ and not self.sparse and not self.details and possible(self.shape)
         return Type(self.shape, DType[self.kind], self.quant, self.opens) if known else None
 
     def __str__(self) -> str:
@@ -129,8 +130,9 @@ class Subgraph:
         return self.tensors[index] if 0 <= index < len(self.tensors) else None
 
     def name_of(self, index: int) -> str:
+        """For people: on one line, and not endless."""
         tensor = self.tensor(index)
-        return f"tensor {index}" if tensor is None or not tensor.name else tensor.name
+        return f"tensor {index}" if tensor is None or not tensor.name else shown(tensor.name)
 
     def data(self, tensor: Tensor) -> Array | None:
         """The bytes of a constant; None for what is computed, a variable, or a buffer that does not exist."""
@@ -140,7 +142,12 @@ class Subgraph:
         return np.empty(0, np.uint8) if blob.data is None and self.is_empty_constant(tensor) else blob.data
 
     def is_empty_constant(self, tensor: Tensor) -> bool:
-        return 0 in tensor.shape and tensor.index not in self.producers and tensor.index not in self.inputs
+        return 0 in tensor.shape and tensor.index not in self.producers and tensor.index not in self.given
+
+    @cached_property
+    def given(self) -> frozenset[int]:
+        """The inputs, for questions of whether one is."""
+        return frozenset(self.inputs)
 
     @cached_property
     def producers(self) -> Mapping[int, Operator]:
@@ -255,11 +262,15 @@ def survey(source: str | os.PathLike[str] | bytes) -> Survey:
         number = entry.number("buffer")
         if number >= len(blobs):
             file.fail(f"damaged, there is no buffer {number}")
-        metadata[entry.get("name") or ""] = blobs[number].data
+        data = metadata[entry.get("name") or ""] = blobs[number].data
+        file.charge(0 if data is None else len(data))
     signatures = [
         Signature(table.get("signature_key") or "", table.number("subgraph_index"), _names(table, "inputs"), _names(table, "outputs"))
         for table in model.tables("signature_defs")
     ]
+    for signature in signatures:  # what looks at each looks at its subgraph, which many may share
+        called = subgraphs[signature.subgraph] if signature.subgraph < len(subgraphs) else None
+        file.charge(0 if called is None else 8 * (len(called.tensors) + len(called.operators)))
     return Survey(
         file.label, len(file.view), identifier, model.number("version"), model.get("description") or "", tuple(subgraphs),
         tuple(signatures), metadata, blobs,
@@ -276,16 +287,23 @@ def _blob(file: File, buffer: WireTable) -> Blob:
     data: Array | None = buffer.get("data")
     if data is not None:
         at = buffer.place(TABLES["Buffer"]["data"].slot)
-        return Blob(data if len(data) else None, 0 if at is None else file.target(at) + 4)
+        position = 0 if at is None else file.target(at) + 4
+        file.hold(position, len(data))
+        return Blob(data if len(data) else None, position)
     if offset <= 1:
         return Blob(None, 0)
     file.check(offset, size)
+    file.hold(offset, size)
     return Blob(np.frombuffer(file.view, np.uint8, size, offset), offset, by_offset=True)
 
 
 def _subgraph(index: int, table: WireTable, blobs: Sequence[Blob], codes: Sequence[WireTable], identifier: str) -> Subgraph:
     tensors = tuple(_tensor(i, tensor, identifier) for i, tensor in enumerate(table.tables("tensors")))
     operators = tuple(_operator(i, operator, codes) for i, operator in enumerate(table.tables("operators")))
+    weights = [weight_of(tensor.name, tensor.scale) for tensor in tensors]
+    for operator in operators:
+        for i in (*operator.inputs, *operator.outputs):
+            table.file.charge(weights[i] if 0 <= i < len(weights) else 0)
     return Subgraph(
         index, table.get("name") or "", tensors, tuple(table.numbers("inputs")), tuple(table.numbers("outputs")), operators, blobs
     )  # fmt: skip
@@ -299,8 +317,8 @@ def _tensor(index: int, table: WireTable, identifier: str) -> Tensor:
     return Tensor(
         index,
         table.get("name") or "",
-        tuple(table.numbers("shape")),
-        tuple(table.numbers("shape_signature")),
+        table.sizes("shape"),
+        table.sizes("shape_signature"),
         _member(table, "type"),
         table.number("buffer"),
         scale if scale is not None and len(scale) else None,

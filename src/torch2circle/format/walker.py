@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from ..errors import FormatError
+from ..text import one_line
 from .facts import ENUMS, STORAGE, TABLES, UNIONS
 
 _STRUCTS: Final = {
@@ -18,30 +19,60 @@ _STRUCTS: Final = {
 NAMES: Final = {kind: {number: name for name, number in members.items()} for kind, members in (ENUMS | UNIONS).items()}
 
 
+ENTRY: Final = 64
+"""What an entry of a vector of tables is charged. With what it says it takes about as many bytes in files; an empty buffer has 8."""
+MOST_ENTRIES: Final = 1 << 18
+"""Entries that a file may have, and one more for each 256 bytes: an entry becomes about a kilobyte of objects."""
+MOST_DIMENSIONS: Final = 32
+"""Of a tensor; as many as numpy 1 has."""
+
+
 class File:
-    """Bytes with checked access."""
+    """Bytes with checked access.
+
+    No honest file has references that add up to many times its size; a forged one, where all of many lead to the same, could take any
+    time and memory. ``charge`` counts what is referred to, ``enter`` the tables that are entries of vectors, ``hold`` the constants, which
+    may be the same but not overlap.
+    """
 
     def __init__(self, view: memoryview, label: str) -> None:
-        self.view, self.label = view, label
-        self.budget = 8 * len(view)
+        self.view, self.label, self.size = view, label, len(view)
+        self.budget = 8 * self.size
+        self.entries = MOST_ENTRIES + self.size // 256
+        self.held: set[tuple[int, int]] = set()
+        self.free = self.size
 
     def fail(self, what: str) -> NoReturn:
-        raise FormatError(f"cannot read {self.label}: {what}", hint="the file must be a complete .circle or .tflite model")
+        hint = "the file must be a complete .circle or .tflite model"
+        raise FormatError(f"cannot read {one_line(self.label)}: {one_line(what)}", hint=hint)
 
     def number(self, kind: str, at: int) -> Any:
         layout = _STRUCTS[kind]
-        self.check(at, layout.size)
+        if at < 0 or at + layout.size > self.size:
+            self.check(at, layout.size)
         return layout.unpack_from(self.view, at)[0]
 
     def check(self, at: int, size: int) -> None:
-        if at < 0 or at + size > len(self.view):
-            self.fail(f"damaged or cut off, {size} bytes at {at} are outside of the file of {len(self.view)} bytes")
+        if at < 0 or at + size > self.size:
+            self.fail(f"damaged or cut off, {size} bytes at {at} are outside of the file of {self.size} bytes")
 
     def charge(self, size: int) -> None:
-        """No honest file has references that add up to many times its size; a forged one could take forever."""
         self.budget -= size
         if self.budget < 0:
             self.fail("damaged, too many references to the same bytes")
+
+    def enter(self, count: int) -> None:
+        self.charge(ENTRY * count)
+        self.entries -= count
+        if self.entries < 0:
+            self.fail(f"over {MOST_ENTRIES:,} tables, which its size does not make likely")
+
+    def hold(self, at: int, size: int) -> None:
+        if (at, size) not in self.held:
+            self.held.add((at, size))
+            self.free -= size
+            if self.free < 0:
+                self.fail("damaged, constants overlap")
 
     def target(self, at: int) -> int:
         return at + int(self.number("uint", at))
@@ -58,6 +89,8 @@ class WireTable:
 
     An enum comes as its member's name, a vector of numbers as an array, a union as (table name, table).
     """
+
+    __slots__ = ("at", "file", "name", "slots", "vtable")
 
     def __init__(self, file: File, name: str, at: int) -> None:
         self.file, self.name, self.at = file, name, at
@@ -105,6 +138,15 @@ class WireTable:
         array = self.get(key)
         return [] if array is None else array.tolist()
 
+    def sizes(self, key: str) -> tuple[int, ...]:
+        """A vector of integers that are the sizes of a tensor's dimensions."""
+        array = self.get(key)
+        if array is None:
+            return ()
+        if len(array) > MOST_DIMENSIONS:
+            self.file.fail(f"a tensor of {len(array):,} dimensions, where {MOST_DIMENSIONS} are the most")
+        return tuple(array.tolist())
+
     def member(self, kind: str, number: int) -> str:
         if number not in NAMES[kind]:
             self.file.fail(f"the schema has no {kind} {number}")
@@ -132,5 +174,6 @@ class WireTable:
         if self.name != "Buffer":  # equal constants do share their bytes
             self.file.charge(count * layout.size)
         if kind in TABLES:
+            self.file.enter(count)
             return [WireTable(self.file, kind, self.file.target(at + 4 * i)) for i in range(count)]
         return np.frombuffer(self.file.view, np.dtype(layout.format), count, at)

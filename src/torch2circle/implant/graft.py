@@ -7,14 +7,15 @@ QUANTIZE. Then the graph goes the way of every export: the target's 8-bit type a
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..arithmetic import dequantized, quantized
-from ..errors import FormatError, TargetError
+from ..errors import Bug, FormatError, TargetError
 from ..format import read, save
 from ..ir import Constant, DType, Finding, Graph, Node, Quant, Type, Value, Where
 from ..optimize.engine import Replacement, Rule, emit, rule
@@ -22,6 +23,7 @@ from ..optimize.layout import operand
 from ..spec import OPS, check, defaults
 from ..targets import Target, islands, legalize, target_for
 from ..targets.rules.islands import island
+from ..text import one_line
 from .bundle import Entry, listed, read_bundle
 from .fit import BIASES, CHANNELS, WIDTHS, Mistakes, contradictions, gaps, misshapen, strangers
 
@@ -61,17 +63,18 @@ def implant_qparams(
     """
     chosen = target_for(Path(path), target)
     contents = read(source)
-    graph = completed(contents.graph, source)
-    refuse(f"{source} is not well formed", misshapen(graph))
-    entries = read_bundle(bundle)
-    refuse(f"{bundle} does not fit {source}", strangers(graph, entries))
-    types = _types(graph, entries)
-    refuse(f"{bundle} does not fit {source}", gaps(graph, types))
-    grafted = _grafted(graph, types, entries)
-    refuse(f"{bundle} does not fit the operators of {source}", contradictions(grafted))
-    final = legalize(grafted, as_general(chosen))
     metadata = {name: data for name, data in contents.metadata.items() if name != "torch2circle.origins"}  # one for each operator
-    size = save(final, path, identifier=chosen.identifier, metadata=metadata)
+    with well_formed(source):
+        graph = completed(contents.graph, source)
+        refuse(f"{source} is not well formed", misshapen(graph))
+        entries = read_bundle(bundle)
+        refuse(f"{bundle} does not fit {source}", strangers(graph, entries))
+        types = _types(graph, entries)
+        refuse(f"{bundle} does not fit {source}", gaps(graph, types))
+        grafted = _grafted(graph, types, entries)
+        refuse(f"{bundle} does not fit the operators of {source}", contradictions(grafted))
+        final = legalize(grafted, as_general(chosen))
+        size = save(final, path, identifier=chosen.identifier, metadata=metadata)
     left = tuple(v.name for v in graph.values() if v.type.dtype.is_float and v not in types)
     return Implanted(final, size, len(entries), left, tuple(islands(final)))
 
@@ -81,6 +84,21 @@ def refuse(what: str, mistakes: Mistakes) -> None:
     found = list(dict.fromkeys(mistakes))
     if found:
         raise FormatError(listed(what, found))
+
+
+@contextmanager
+def well_formed(source: object) -> Iterator[None]:
+    """Rules take for granted that operators are whole, as lowerings make them. What trips over those of a file is the file's error.
+
+    Raises:
+        FormatError: an operand that is missing, of another shape, or computed where its elements must be known.
+    """
+    try:
+        yield
+    except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, MemoryError, Bug) as error:
+        said = error.message if isinstance(error, Bug) else f"{type(error).__name__}: {error}"
+        hint = "`torch2circle check` may say more; where it finds nothing wrong, please report this with the file: it is a bug"
+        raise FormatError(f"operators of {source} do not fit together, or are not understood ({one_line(said)})", hint=hint) from error
 
 
 # -- a file's graph as lowerings write it

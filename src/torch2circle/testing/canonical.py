@@ -25,7 +25,7 @@ def settled(metadata: Mapping[str, bytes]) -> dict[str, bytes]:
 def _without(data: bytes, keys: tuple[str, ...]) -> bytes:
     try:
         fields = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return data
     if not isinstance(fields, dict):
         return data
@@ -90,8 +90,7 @@ def _number(number: Any) -> str:
 def _metadata(data: bytes) -> Iterator[str]:
     """Lists and objects of JSON with a line for each element, whatever else there is as a digest."""
     try:
-        fields = json.loads(data)
-    except ValueError:
-        yield f"{len(data)} bytes {hashlib.sha256(data).hexdigest()[:16]}"
-        return
-    yield from json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False).splitlines()
+        text = json.dumps(json.loads(data), indent=1, sort_keys=True, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = f"{len(data)} bytes {hashlib.sha256(data).hexdigest()[:16]}"
+    yield from text.splitlines()

@@ -82,19 +82,23 @@ def same(one: bytes, other: bytes) -> bool:
 
 
 def _settled(data: bytes) -> tuple[str, int, bytes]:
-    """The file as it is written today, without what changes by itself."""
+    """The file as it is written today, without what changes by itself.
+
+    Raises:
+        FormatError: it is no model file, or has what cannot be written.
+    """
     from ..format import read, to_bytes
+    from ..implant.graft import well_formed
 
     contents = read(data)
-    again = to_bytes(contents.graphs, identifier=contents.identifier, metadata=settled(contents.metadata))
+    with well_formed("the golden file"):
+        again = to_bytes(contents.graphs, identifier=contents.identifier, metadata=settled(contents.metadata))
     return contents.description, contents.version, again
 
 
 def _is_readable(data: bytes) -> bool:
-    from ..format import read
-
     try:
-        read(data)
+        _settled(data)
     except FormatError:
         return False
     return True

@@ -14,12 +14,16 @@ from .. import runtimes
 from ..arithmetic import along_axis, moved_by_128
 from ..errors import MissingRuntime, TargetError, UserError, VerifyFailed
 from ..format import read, save
+from ..implant.graft import well_formed
 from ..ir import Array, DType, Graph, Type, Value
 from ..targets import target_for
 from ..targets.base import Target, with_outputs_apart
+from ..text import shown
 from .report import Comparison, Limits, compare, together
 
 EIGHT_BIT = (DType.INT8, DType.UINT8)
+MOST_RANDOM = 1 << 30
+"""Bytes of random inputs: a file may claim any size."""
 Inputs = Mapping[str, Array] | Sequence[Array]
 
 
@@ -130,6 +134,10 @@ def _ordered(sample: Inputs, graph: Graph) -> list[Array]:
 
 
 def _random(graph: Graph, seed: int) -> list[Array]:
+    claimed = sum(value.type.nbytes for value in graph.inputs)
+    if claimed > MOST_RANDOM:
+        hint = "give inputs of its sizes, if it really takes such"
+        raise UserError(f"random inputs would take {claimed:,} bytes: {', '.join(shown(str(v.type)) for v in graph.inputs[:8])}", hint=hint)
     rng = np.random.default_rng(seed)
     arrays = []
     for value in graph.inputs:
@@ -159,7 +167,8 @@ def _run(
     results = [out for node in graph.nodes() for out in node.outputs]
     tapped = replace(graph, outputs=tuple(results), output_names=tuple(f"out{i}" for i in range(len(results))))
     part = folder / f"tensors{target.suffix}"
-    save(with_outputs_apart(tapped) if target.frees_outputs else tapped, part, identifier=target.identifier)
+    with well_formed(path):
+        save(with_outputs_apart(tapped) if target.frees_outputs else tapped, part, identifier=target.identifier)
     taps = runtimes.run_many(runtime, [(part, batches)], timeout=timeout)[0]
     if isinstance(taps, TargetError):
         return done.outputs, {}

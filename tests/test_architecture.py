@@ -20,7 +20,7 @@ ROWS = [
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "scales", "implant", "runtimes", "samples", "checks", "difference", "conversion",
+        "pickles", "archives", "scales", "implant", "runtimes", "samples", "checks", "difference", "conversion",
     },
     {"verify", "nnpackage"},
     {"pipeline"},

@@ -20,7 +20,7 @@ ROWS = [
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "collecting"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion", "junit",
+        "pickles", "archives", "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion", "junit",
     },
     {"verify", "nnpackage"},
     {"pipeline"},

@@ -13,9 +13,11 @@ import os
 import pickle
 import re
 import sys
+import threading
 import traceback
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,9 +32,11 @@ from torch.export import ExportedProgram
 from torch.jit import ScriptModule
 
 from . import safety, states
+from .archives import bomb, irregular
 from .errors import LoadError
 from .healing import heal, healed_while_unpickling
 from .ir import Where
+from .pickles import Scan
 
 Model = nn.Module | ExportedProgram
 Runnable = Model | Callable[..., Any]
@@ -43,6 +47,7 @@ Methods = Mapping[str, Sequence[Any]]
 FACTORY_HINT = "pass package.module:factory (or file.py:factory) as the model, and the weights with --state state.pt"
 _SAVE_HINT = "save the model with torch.save(model, path), torch.jit.save or torch.export.save"
 _TORCHAO_HINT = "pip install torchao"
+_DEEPEST = 100  # levels of modules; each costs three calls of Python's thousand
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # how torch.save began before PyTorch 1.6
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")}
 
@@ -180,8 +185,19 @@ def _check_file(path: Path) -> None:
     foreign = _foreign_format(head, path.suffix.lower())
     if foreign:
         raise LoadError(f"{foreign}, not a PyTorch model: {path}", hint=_SAVE_HINT)
-    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
-        raise LoadError(f"the file is damaged or cut short: {path}", hint="save or copy it again")
+    if head.startswith(b"PK") or zipfile.is_zipfile(path):
+        _check_archive(path)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that PyTorch's reader and this one could read differently: what is checked here is read again there."""
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            problem = irregular(file, archive)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise LoadError(f"the file is damaged or cut short: {path}: {_first_line(error)}", hint="save or copy it again") from error
+    if problem:
+        raise LoadError(f"the archive is not as PyTorch writes one: {path}: {problem}", hint="save it again")
 
 
 def _foreign_format(head: bytes, suffix: str) -> str | None:
@@ -206,8 +222,6 @@ def _from_zip(path: Path, trust: bool, mmap: bool) -> Model:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-            if twice := safety.ambiguous(archive):
-                raise LoadError(f"the archive has members of the same name: {path}: {', '.join(twice[:5])}", hint="save it again")
             # PyTorch puts everything below one folder; its name is free.
             inner = {member.partition("/")[2] for member in members}
             if "serialized_exported_program.json" in members or any(re.fullmatch(r"models/[^/]+\.json", member) for member in inner):
@@ -217,8 +231,8 @@ def _from_zip(path: Path, trust: bool, mmap: bool) -> Model:
             pickles = [member for member in members if member.partition("/")[2] == "data.pkl"]
             if pickles:
                 with archive.open(pickles[0]) as stream:
-                    return _from_pickle(path, lambda: safety.pickled_names(stream), trust, mmap)  # type: ignore[arg-type]
-    except (zipfile.BadZipFile, EOFError, RuntimeError) as error:  # RuntimeError: encrypted
+                    return _from_pickle(path, lambda: safety.pickled_names(stream), trust, mmap)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise LoadError(f"the file is damaged or cut short: {path}: {error}", hint="save or copy it again") from error
     raise LoadError(f"a zip archive, but no PyTorch model: {path}", hint=_SAVE_HINT)
 
@@ -227,7 +241,7 @@ def _from_torchscript(path: Path, archive: zipfile.ZipFile, trust: bool) -> Mode
     findings = [] if trust else safety.suspicious_in_torchscript(archive)
     if findings:
         hint = "if you trust its author, pass --trust-pickle"
-        raise LoadError(f"the TorchScript archive reads or writes files: {path}: {', '.join(findings)}", hint=hint)
+        raise LoadError(f"the TorchScript archive could reach files or other processes: {path}: {', '.join(findings[:5])}", hint=hint)
     try:
         model: Model = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
@@ -263,48 +277,71 @@ def _import_torchao_for(path: Path, archive: zipfile.ZipFile) -> None:
 def _from_legacy(path: Path, trust: bool) -> Model:
     """The format before PyTorch 1.6: five pickles (magic number, version, system, object, storage names), then the storages."""
     with path.open("rb") as stream:
-        names = _safe_names(path, lambda: safety.pickled_names(stream, 4), "save it again with torch.save's defaults")
+        found = _safe_names(path, lambda: safety.pickled_names(stream, 4), "save it again with torch.save's defaults")
     # Weights are packed while the object is unpickled, but this format reads their numbers afterwards: torch.load gives a
     # module with arbitrary weights, without a word.
-    packed = sorted(name for name in names if name == "torch ScriptObject" or ".quantized." in name)
+    packed = sorted(name for name in found.names if name == "torch ScriptObject" or ".quantized." in name)
     if packed:
         hint = f"save it again in the present format (torch.save without _use_new_zipfile_serialization=False), or {FACTORY_HINT}"
         raise LoadError(f"quantized modules in the old zip-less format, which PyTorch itself reads wrongly: {path}", hint=hint)
     # The weights-only reader takes no modules in this format, only state dicts.
-    if not trust and any(name.startswith("torch.nn.modules.") for name in names):
+    if not trust and any(name.startswith("torch.nn.modules.") for name in found.names):
         hint = f"if you trust its author, pass --trust-pickle; otherwise save it again in the present format, or {FACTORY_HINT}"
         raise LoadError(f"a module in the old zip-less format cannot be read safely: {path}", hint=hint)
-    return _from_pickle(path, lambda: names, trust)
+    return _from_pickle(path, lambda: found, trust)
 
 
 _PROTOCOL_HINT = "save it with torch.save's default pickle protocol, or pass --trust-pickle if you trust its author"
 
 
-def _safe_names(path: Path, names: Callable[[], set[str]], hint: str = _PROTOCOL_HINT) -> set[str]:
+def _safe_names(path: Path, read: Callable[[], Scan], hint: str = _PROTOCOL_HINT) -> Scan:
     try:
-        return names()
+        return read()
     except pickle.UnpicklingError as error:
         raise LoadError(f"the pickle cannot be checked: {path}: {error}", hint=hint) from error
     except Exception as error:
         raise LoadError(f"the file is damaged or not a PyTorch file: {path}: {_first_line(error)}", hint="save or copy it again") from error
 
 
-def _from_pickle(path: Path, names: Callable[[], set[str]], trust: bool, mmap: bool = False) -> Model:
-    loaded = _trusted(path, mmap) if trust else _untrusted(path, _safe_names(path, names), mmap)
+def _from_pickle(path: Path, read: Callable[[], Scan], trust: bool, mmap: bool = False) -> Model:
+    loaded = _trusted(path, mmap) if trust else _untrusted(path, _safe_names(path, read), mmap)
     if isinstance(loaded, nn.Module):
+        if problem := _malformed(loaded):
+            raise LoadError(f"the file holds {problem}: {path}", hint=_SAVE_HINT)
         return loaded
     if isinstance(loaded, Mapping):
         raise LoadError(f"the file holds weights (a state_dict), not a model: {path}", hint=FACTORY_HINT)
     raise LoadError(f"the file holds no model: {path}: {type(loaded).__name__}", hint=_SAVE_HINT)
 
 
-def _untrusted(path: Path, names: set[str], mmap: bool) -> Any:
-    granted, refused = safety.allowed(names)
+def _malformed(module: nn.Module) -> str | None:
+    """What no module made in Python has: a loop, or more levels than Python's stack; None if there is nothing."""
+    level: dict[int, nn.Module] = {id(module): module}
+    for _ in range(_DEEPEST):
+        for each in level.values():
+            for kind in ("_modules", "_parameters", "_buffers"):
+                if not isinstance(vars(each).get(kind, {}), dict):
+                    return f"a module without a dictionary of {kind.strip('_')}"
+        children = (child for each in level.values() for child in vars(each).get("_modules", {}).values())
+        level = {id(child): child for child in children if isinstance(child, nn.Module)}
+        if not level:
+            return None
+    return f"modules in modules, more than {_DEEPEST} levels"
+
+
+_reading = threading.RLock()
+"""What torch's unpickler may make is global, as are the search path and the filters of warnings: one thread at a time."""
+
+
+def _untrusted(path: Path, found: Scan, mmap: bool = False) -> Any:
+    granted, refused = safety.allowed(found.names)
     if refused:
         message = f"the file needs classes or functions that are not plain PyTorch layers: {path}: {', '.join(refused)}"
         raise LoadError(message, hint=_refusal(refused))
+    if found.fault:
+        raise LoadError(f"the file does what torch.save does not write: {path}: {found.fault}", hint=_refusal([]))
     try:
-        with torch.serialization.safe_globals(granted), healed_while_unpickling():
+        with _reading, torch.serialization.safe_globals(granted), healed_while_unpickling():
             return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap and _can_be_mapped(path))
     except Exception as error:
         raise LoadError(f"the file cannot be read safely: {path}: {_reason(error)}", hint=_refusal([])) from error
@@ -334,7 +371,7 @@ def _importable(name: str) -> bool:
 
 def _trusted(path: Path, mmap: bool) -> Any:
     try:
-        with _importing_from(Path.cwd()), healed_while_unpickling():
+        with _reading, _importing_from(Path.cwd()), healed_while_unpickling():
             return torch.load(path, weights_only=False, map_location="cpu", mmap=mmap and _can_be_mapped(path))
     except (AttributeError, ImportError) as error:
         raise LoadError(f"the file needs a class that is not importable here: {path}: {_first_line(error)}", hint=FACTORY_HINT) from error
@@ -462,7 +499,7 @@ def _pickled_state(path: Path) -> Mapping[str, Any]:
     return loaded
 
 
-def _state_names(path: Path) -> set[str]:
+def _state_names(path: Path) -> Scan:
     if not zipfile.is_zipfile(path):
         with path.open("rb") as stream:
             return _safe_names(path, lambda: safety.pickled_names(stream, 4))
@@ -471,7 +508,7 @@ def _state_names(path: Path) -> set[str]:
         if member is None:
             raise LoadError(f"a zip archive, but no state_dict: {path}", hint="save it with torch.save(model.state_dict(), path)")
         with archive.open(member) as stream:
-            return _safe_names(path, lambda: safety.pickled_names(stream))  # type: ignore[arg-type]
+            return _safe_names(path, lambda: safety.pickled_names(stream))
 
 
 # Inputs
@@ -538,7 +575,9 @@ def _from_npy(path: Path) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _from_pt(path: Path) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    loaded = torch.load(path, weights_only=True, map_location="cpu")
+    _check_file(path)
+    with _quiet():
+        loaded = _untrusted(path, _state_names(path))
     if isinstance(loaded, torch.Tensor):
         return (loaded,), {}
     if isinstance(loaded, (tuple, list)):
@@ -549,6 +588,10 @@ def _from_pt(path: Path) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _from_npz(path: Path) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    with path.open("rb") as file, zipfile.ZipFile(file) as zipped:
+        if problem := bomb(file, zipped):
+            hint = "save them with numpy.savez, which does not compress"
+            raise LoadError(f"the example inputs are not read: {path}: {problem}", hint=hint)
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
     if arrays.keys() == {f"arr_{i}" for i in range(len(arrays))}:

@@ -3,25 +3,29 @@
 Pickles: torch's own weights-only unpickler does the reading; this module says which classes it may make besides tensors.
 They are PyTorch's own layers, so that a malicious file can at most build a strange network out of them. ``.pt2`` archives:
 torch.export.load unpickles, evaluates expressions and generates code, so the archive is inspected before it is handed over.
+TorchScript is a language of its own, compiled and run by PyTorch; its source is searched for the few operators that reach beyond tensors.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
 import json
-import pickle
-import pickletools
+import math
+import mmap
 import re
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import nn
 from torch.fx import GraphModule
+
+from .archives import irregular
+from .pickles import Scan, scan
 
 # What torch.serialization.safe_globals takes: an object, and the name a file calls it by.
 Granted = Callable[..., Any] | tuple[Callable[..., Any], str]
@@ -46,25 +50,28 @@ _ALWAYS = re.compile(
 )
 
 
-def pickled_names(stream: io.BufferedIOBase, pickles: int = 1) -> set[str]:
-    """The classes and functions that ``pickles`` consecutive pickles refer to, as "module name", without running them.
+def pickled_names(stream: IO[bytes], pickles: int = 1) -> Scan:
+    """The classes and functions that ``pickles`` consecutive pickles refer to, without running them.
 
     Args:
-        stream: positioned at the first pickle.
+        stream: positioned at the first pickle, which is the file's beginning where it has a descriptor.
         pickles: how many to read.
 
     Raises:
-        pickle.UnpicklingError: the pickle uses protocol 4 or later, whose references cannot be read off.
-        ValueError: not a pickle.
+        pickle.UnpicklingError: an opcode of protocol 4 or later, whose references cannot be read off; or tuples nested without end.
+        ValueError, IndexError, KeyError: not a pickle.
     """
-    names: set[str] = set()
-    for _ in range(pickles):
-        for opcode, argument, _position in pickletools.genops(stream):  # type: ignore[arg-type]
-            if opcode.name in ("GLOBAL", "INST"):
-                names.add(str(argument))
-            elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                raise pickle.UnpicklingError("pickle protocol 4 or later")
-    return names
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # a member of an archive
+        return scan(stream.read(), pickles, _registered())
+    with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
+        return scan(data, pickles, _registered())
+
+
+def _registered() -> set[str]:
+    """What may be made because it is imported, as torchao's tensors."""
+    return set(map(_name, torch.serialization.get_safe_globals()))
 
 
 def allowed(names: Iterable[str]) -> tuple[list[Granted], list[str]]:
@@ -78,7 +85,7 @@ def allowed(names: Iterable[str]) -> tuple[list[Granted], list[str]]:
     """
     granted: list[Granted] = []
     refused: list[str] = []
-    registered = set(map(_name, torch.serialization.get_safe_globals()))  # by what is imported, as torchao for its tensors
+    registered = _registered()
     for name in sorted(names):
         if _ALWAYS.fullmatch(name) or name in registered:
             continue
@@ -119,10 +126,13 @@ _PT2_FILES = re.compile(
     r"(models/\w+\.json|data/(weights|constants)/[\w.]+|data/sample_inputs/\w+\.pt|archive_format|archive_version|byteorder|version"
     r"|\.data/\w+|\.format_version|\.storage_alignment|extra(_files)?/.*|serialized_\w+\.(json|pt))"
 )
-# from_file maps a file of the author's choosing into memory, and can create it.
+# Operators that reach beyond tensors: files (save pickles to any path, from_file maps a file and can make it), other processes.
+_REACHING = r"save|from_file|load\w*|read_file|write_file"
+_REMOTE = r"_?c10d\w*|symm_mem|debugprims|dist_rpc|rpc\w*"
 _TARGET = re.compile(
-    r"torch\.ops\.(?!load)\w+\.(?!__|from_file)\w+(\.(?!__)\w+)?|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.\w+"
-    r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call)\w+|math\.\w+|torch\.sym_\w+"
+    rf"torch\.ops\.(?!load|__|({_REMOTE})\.)\w+\.(?!__|({_REACHING})(\.|$))\w+(\.(?!__)\w+)?"
+    r"|torch\.ops\.aten\.__i?(and|or|xor|lshift|rshift)__\.\w+"
+    r"|_operator\.(?!attrgetter|itemgetter|methodcaller|call|__)\w+|math\.(?!__)\w+|torch\.sym_\w+"
 )
 _SYMBOLIC = (
     r"Mul|Add|Pow|Integer|Float|Rational|Symbol|Max|Min|Abs|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|ModularIndexing|Where"
@@ -134,19 +144,55 @@ _EXPRESSION = re.compile(rf"(\b[su]\d+\b|'\w+'|\b\d+(\.\d*)?(e[-+]?\d+)?\b|[-+*/
 _TAME = re.compile(r"[\w.,:/<>+* -]*")
 _FREE_TEXT = {"stack_trace", "nn_module_stack", "torch_fn", "source_fn_stack", "custom", "from_node", "as_string"}
 
-_FILE_ACCESS = re.compile(rb"\b(?:torch|ops\.\w+)\.(?:save|from_file)\(")
+# The module and name that a defaultdict among the inputs is made with; the module would be imported.
+_FACTORIES = {("builtins", name) for name in ("bool", "dict", "float", "int", "list", "set", "str", "tuple")}
+# What makes large numbers of small ones, and the exponents it may have.
+_POWERS = {"Pow", "PowByNatural", "FloatPow", "LShift"}
+_EXPONENT = re.compile(r"-?\d{1,2}|Integer\(-?\d{1,2}\)|Rational\(-?\d{1,2}, \d{1,2}\)")
+
+# In TorchScript any spelling counts: spaces and line breaks may stand in ``torch . save``, and ``f = torch.save`` is a name for it.
+_WORDS = re.compile(rf"\b({_REACHING}|{_REMOTE})\b".encode())
+_ATTRIBUTE = re.compile(rf"(?m)^  ({_REACHING}) : ".encode())  # the declaration of a module's attribute
+_GETATTR = re.compile(rb'\bgetattr\([\w.]+, "\w+"\)')  # as PyTorch writes it; strings put together or escaped could spell any word
+_BOUND_CLASS = re.compile(rb"\bclasses\b")
+_PACKED_CLASS = re.compile(rb"__torch__\.torch\.classes\.(quantized[.\n]\w+PackedParamsBase|rnn[.\n]CellParamsBase)\b")
+_NAMESPACE = re.compile(rb"\b__torch__\b(?!\.\w)|\b__torch__\.torch\b(?!\.\w)")  # the namespace itself, which could get another name
 
 
 def suspicious_in_torchscript(archive: zipfile.ZipFile) -> list[str]:
-    """The source files of a TorchScript archive that write or map files; its language can do nothing worse.
+    """What in a TorchScript archive could reach files or other processes: operators, and classes bound to C++.
 
     Args:
         archive: the open archive.
 
     Returns:
-        Their names in the archive.
+        One short text for each finding.
     """
-    return [member for member in archive.namelist() if member.endswith(".py") and _FILE_ACCESS.search(archive.read(member))]
+    found: list[str] = []
+    for member in archive.namelist():
+        folder = member.partition("/")[2].casefold()  # PyTorch's reader takes upper and lower case for the same
+        if folder.startswith(("data/", "constants/")):
+            continue
+        text = archive.read(member)
+        if len(_BOUND_CLASS.findall(text)) > len(_PACKED_CLASS.findall(text)):
+            found.append(f"a class bound to C++ in {member}")
+        if not folder.startswith("code/") or folder.endswith(".debug_pkl"):
+            continue
+        found += sorted(f"{word.decode()} in {member}" for word in set(_WORDS.findall(_ATTRIBUTE.sub(b"", text))))
+        if b"getattr" in _without_getattr(text):
+            found.append(f"getattr in {member}")
+        if _NAMESPACE.search(text):
+            found.append(f"a namespace as a value in {member}")
+    return found
+
+
+def _without_getattr(text: bytes) -> bytes:
+    """``text`` with each getattr of a plain name taken for that attribute, from the inside to the outside."""
+    while True:
+        shorter = _GETATTR.sub(b"x", text)
+        if shorter == text:
+            return text
+        text = shorter
 
 
 def suspicious_in_pt2(archive: zipfile.ZipFile) -> list[str]:
@@ -164,26 +210,13 @@ def suspicious_in_pt2(archive: zipfile.ZipFile) -> list[str]:
         return [f"malformed: {type(error).__name__}"]
 
 
-def ambiguous(archive: zipfile.ZipFile) -> list[str]:
-    """Members that another zip reader could take for each other: what is checked here must be what PyTorch reads.
-
-    Args:
-        archive: the open archive.
-
-    Returns:
-        Names that occur twice, upper and lower case being the same, as to PyTorch's own reader.
-    """
-    counts = Counter(member.casefold() for member in archive.namelist())
-    return [name for name, count in counts.items() if count > 1]
-
-
 def _suspicions(archive: zipfile.ZipFile) -> Iterator[str]:
     members = archive.namelist()
     flat = "serialized_exported_program.json" in members
     pickled: set[str] = set()
     for member in members:
         inner = member if flat else str(PurePosixPath(*PurePosixPath(member).parts[1:]))
-        if not _PT2_FILES.fullmatch(inner):
+        if not _PT2_FILES.fullmatch(inner) or inner.casefold().startswith(("data/constants/custom_obj", "data/constants/opaque_obj")):
             yield f"file {inner}"
         elif inner.endswith(".json"):
             try:
@@ -191,35 +224,52 @@ def _suspicions(archive: zipfile.ZipFile) -> Iterator[str]:
             except ValueError:
                 yield f"unreadable {inner}"
                 continue
-            payloads = set(_pickled_payloads(document))
-            pickled |= {f"{PurePosixPath(member).parent}/{name}" for name in payloads}
+            for entry in _payloads(document):
+                path = f"{PurePosixPath(member).parent}/{entry.get('path_name')}"
+                if entry.get("use_pickle"):
+                    pickled.add(path)
+                if not archive.getinfo(path).file_size and _numbers(entry):
+                    yield f"no numbers in {path}"  # PyTorch would make as many zeros as the description says
             yield from _in_json(document, "")
         elif inner.endswith(".pt"):
             pickled.add(member)
-        elif PurePosixPath(inner).name.startswith(("custom_obj", "opaque_obj")):
-            yield f"pickled object {inner}"
     for member in sorted(pickled):
         if not (member in members and _only_tensors(archive.read(member))):
             yield f"pickle {member}"
 
 
-def _pickled_payloads(document: Any) -> Iterator[str]:
+def _payloads(document: Any) -> Iterator[Any]:
     config = document.get("config") if isinstance(document, dict) else None
-    for entry in config.values() if isinstance(config, dict) else ():
-        if entry.get("use_pickle"):
-            yield str(entry.get("path_name"))
+    yield from config.values() if isinstance(config, dict) else ()
+
+
+def _numbers(entry: Any) -> int:
+    meta = entry.get("tensor_meta")
+    return math.prod(size["as_int"] for size in meta["sizes"]) if meta else 0
 
 
 def _only_tensors(data: bytes) -> bool:
+    """Whether torch.load makes nothing but tensors and plain values of it, be it allowed to make anything."""
+    if not data:
+        return True  # torch.export.load takes an empty file for no inputs
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if irregular(io.BytesIO(data), archive):
+                return False
+            pickled = [archive.read(member) for member in archive.namelist() if member.endswith("/data.pkl")]
+        if any(scan(each, 1, _registered()).fault for each in pickled):
+            return False
         torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except Exception:
-        return not data  # torch.export.load takes an empty file for no inputs
+        return False
     return True
 
 
 def _in_json(value: Any, key: str) -> Iterator[str]:
     if isinstance(value, dict):
+        factory = value.get("default_factory_module"), value.get("default_factory_name")
+        if any(factory) and factory not in _FACTORIES:
+            yield f"module {str(factory[0])[:40]}"
         for name, item in value.items():
             if name == "__enum__" or not _TAME.fullmatch(name):
                 yield f"key {name[:40]}"
@@ -234,14 +284,26 @@ def _in_json(value: Any, key: str) -> Iterator[str]:
 
 
 def _is_tame(value: str, key: str) -> bool:
-    if key == "target":
+    if key in ("target", "as_operator"):
         return _TARGET.fullmatch(value) is not None or re.fullmatch(r"\w+", value) is not None
     if key == "expr_str":
-        return _EXPRESSION.fullmatch(value) is not None
+        return _EXPRESSION.fullmatch(value) is not None and _is_quick(value)
     if key in ("in_spec", "out_spec", "context") and value.startswith(("[", "{")):
         try:
             json.loads(value)
         except ValueError:
             return False
         return True
-    return key in _FREE_TEXT or _TAME.fullmatch(value) is not None
+    return key in _FREE_TEXT or (_TAME.fullmatch(value) is not None and "**" not in value)
+
+
+def _is_quick(expression: str) -> bool:
+    """Whether it is computed in no time: an expression of three numbers can have more digits than there is memory."""
+    exponents = []
+    for node in ast.walk(ast.parse(expression.strip() or "0", mode="eval")):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Pow, ast.LShift)):
+            exponents.append(node.right)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _POWERS:
+            exponents += node.args[1:]
+    digits = max(map(len, re.findall(r"\d+", expression)), default=0)
+    return digits <= 20 and len(exponents) <= 3 and all(_EXPONENT.fullmatch(ast.unparse(exponent)) for exponent in exponents)

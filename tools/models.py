@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "examples"), str(ROOT / "tools")]
 
 import torch2circle  # noqa: E402
-from bench import forward, seconds  # noqa: E402
+from benchmarks.exporting import forward, seconds  # noqa: E402
 from torch2circle.errors import Torch2CircleError  # noqa: E402
 from torch2circle.pipeline import ExportedModel  # noqa: E402
 from torch2circle.show import columns, counted  # noqa: E402

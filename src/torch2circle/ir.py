@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -223,7 +224,8 @@ class Node:
     ) -> Node:
         """A node that owns fresh copies of ``outputs`` (their type, name and origin are taken)."""
         node = Node(op, tuple(inputs), dict(attrs or {}), where)
-        object.__setattr__(node, "outputs", tuple(replace(out, node=node, index=i, data=None) for i, out in enumerate(outputs)))
+        made = (Value(out.type, out.name, node, i, None, out.origin, out.variable) for i, out in enumerate(outputs))
+        object.__setattr__(node, "outputs", tuple(made))
         return node
 
     def rebuilt(self, **changes: Any) -> Node:
@@ -247,6 +249,10 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """What the outputs reach, producers first, in an order that depends on the graph alone."""
+        return list(self._order)
+
+    @cached_property
+    def _order(self) -> list[Node]:
         done: set[Node] = set()
         order: list[Node] = []
         stack: list[tuple[Node, bool]] = [(v.node, False) for v in reversed(self.outputs) if v.node]

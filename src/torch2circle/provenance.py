@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -66,7 +67,9 @@ class Provenance:
     def _place(self, frames: Frames) -> tuple[str, str, int]:
         module, file, line = None, "", 0
         for frame, number in frames:
-            part, source = frame.f_locals.get("self"), frame.f_code.co_filename
+            code = frame.f_code
+            part = frame.f_locals.get("self") if "self" in code.co_varnames or "self" in code.co_freevars else None
+            source = code.co_filename
             path = self.paths.get(id(part))
             if isinstance(part, fx.GraphModule) and source.startswith(_GENERATED) and (node := self._node(part, source, number)):
                 place = _place_of(node)
@@ -177,5 +180,10 @@ def _is_users(file: str) -> bool:
 
 def _short(file: str) -> str:
     """Relative to the working directory where it lies below it."""
+    return _relative(file, os.getcwd())
+
+
+@cache
+def _relative(file: str, folder: str) -> str:
     path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else file

@@ -24,7 +24,7 @@ from .mutation import Aliases, functional_name, operator_of, storage_of, write_b
 from .one_scale import cost, with_one_scale
 from .plain import deviation, formula_for
 from .provenance import Provenance, place_of_part
-from .trees import Path, has_names, hides_tensors, leaves, replaced
+from .trees import Path, has_names, hides_tensors, leaves, mapped, parts, replaced
 from .unfused import UNFUSED, padded_encoders, without_fast_path
 
 # Facts about a tensor that no value can change: reading them on the host does not make a model depend on its data.
@@ -126,7 +126,7 @@ class Recording:
         for call in reversed(self.calls):
             if wanted.intersection(call.outs):
                 kept.append(call)
-                wanted.update(leaf.index for leaf in pytree.tree_leaves(dict(call.args)) if isinstance(leaf, Ref))
+                wanted.update(leaf.index for leaf in parts(call.args) if isinstance(leaf, Ref))
         return kept[::-1], wanted
 
     def value_of(self, out: Ref | Tensor) -> Tensor:
@@ -328,7 +328,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.aliases.refresh(out)
 
     def append(self, call: Call) -> None:
-        for leaf in pytree.tree_leaves(dict(call.args)):
+        for leaf in parts(call.args):
             if isinstance(leaf, Tensor) and (storage := storage_of(leaf)) not in self.state:
                 self.constants.setdefault(storage, []).append(len(self.calls))
         self.calls.append(call)
@@ -348,7 +348,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             bound = changed
             args, kwargs = (), bound
         run = partial(self.run, func, args, kwargs or {})
-        tensors = [leaf for leaf in pytree.tree_leaves(bound) if isinstance(leaf, Tensor)]
+        tensors = [leaf for leaf in parts(bound) if isinstance(leaf, Tensor)]
         for tensor in tensors:
             self.bring_up_to_date(tensor)
         computed = any(id(t) in self.number for t in tensors)
@@ -363,7 +363,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with self:
                 return made_of(*args, **(kwargs or {}))
         result = self.deterministic(op, bound, run) if torch.Tag.nondeterministic_seeded in func.tags else run()
-        outs = [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
+        outs = [result] if isinstance(result, Tensor) else [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
         self.aliases.add(op, bound, outs, tensors)
         if op == "torchao::dequantize_affine" and not computed:
             where, blocks = self.provenance.here(op, bound), "x".join(map(str, bound["block_size"]))
@@ -481,7 +481,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.refuse("the shape of a result depends on the data", op, bound)
         if all(id(out) in self.number for out in outs):
             return None  # the operator gave back its own argument (dropout in eval mode, contiguous)
-        args = {name: pytree.tree_map(self.as_arg, value) for name, value in bound.items()}
+        args = {name: mapped(self.as_arg, value) for name, value in bound.items()}
         numbers = tuple(self.number[id(out)] if id(out) in self.number else self.new(out) for out in outs)
         return self.append(Call(op, args, numbers, self.provenance.here(op, bound)))
 

@@ -34,6 +34,28 @@ def replaced(tree: Any, change: Callable[[Any], Any]) -> Any:
     return closed([replaced(part, change) for part in parts])
 
 
+ATOMS = (type(None), bool, int, float, str)
+"""Most arguments of operators are of these types, and need no walk."""
+
+
+def mapped(change: Callable[[Any], Any], tree: Any) -> Any:
+    """As PyTorch's ``tree_map``, which takes 20 microseconds for a number; ``change`` leaves numbers and strings as they are."""
+    if type(tree) in ATOMS:
+        return tree
+    return change(tree) if isinstance(tree, Tensor) else pytree.tree_map(change, tree)
+
+
+def parts(arguments: Mapping[str, Any]) -> list[Any]:
+    """As PyTorch's ``tree_leaves``, without the numbers and strings among the arguments."""
+    found: list[Any] = []
+    for value in arguments.values():
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif type(value) not in ATOMS:
+            found += pytree.tree_leaves(value)
+    return found
+
+
 def has_names(tree: Any) -> bool:
     """Whether its parts are called by names: a dictionary, a named tuple, a dataclass."""
     return isinstance(tree, Mapping) or hasattr(tree, "_fields") or _is_dataclass(tree)

@@ -95,6 +95,8 @@ def exported_file(
     packed = save_package(exported, package, chosen, expected, run=verify) if package else None
     size = exported.save(output, chosen.name) if output else None
     report = None
+    stage("check PyTorch's kernels")
+    exported.diagnostics(chosen.name)  # which computes layers again, and remembers what it found
     if not verify:
         why = "not asked for"
     elif chosen.runtime is None:

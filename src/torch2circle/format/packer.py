@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ ALIGNMENT: Final = 16
 
 _CODES: Final = {"bool": "?", "byte": "b", "ubyte": "B", "ushort": "H", "int": "i", "uint": "I", "long": "q", "ulong": "Q", "float": "f"}
 _NUMBERS: Final = {kind: struct.Struct("<" + code) for kind, code in _CODES.items()}
+_OFFSET: Final = struct.Struct("<i")
 _LENGTH: Final = _NUMBERS["uint"]  # and a reference's form, too
 
 
@@ -64,20 +66,20 @@ class Packer:
 
     def table(self, name: str, values: Table) -> int:
         """Append a table and all that it refers to; return where it is."""
-        fields, items, key = TABLES[name], values.items(), ""
+        fields, items, key = _fields(name), values.items(), ""
         own: dict[int, bytes] = {}  # what stands in the table itself, by slot
         references: list[tuple[str, str, Any]] = []
         later: list[int] = []
         try:
             for key, value in items:
-                slot, kind, default = fields[key]
-                if number := _NUMBERS.get(STORAGE.get(kind, kind)):
+                slot, kind, number, members, default = fields[key]
+                if number:
                     if value is LATER:
                         own[slot] = bytes(number.size)
                         later.append(slot)
                         continue
-                    packed = number.pack(ENUMS[kind][value] if kind in ENUMS else value)
-                    if packed != number.pack(default) or name == "OperatorCode":  # onert crashes without deprecated_builtin_code
+                    packed = number.pack(members[value] if members else value)
+                    if packed != default or name == "OperatorCode":  # onert crashes without deprecated_builtin_code
                         own[slot] = packed
                     continue
                 if kind in UNIONS:
@@ -90,25 +92,22 @@ class Packer:
             for key, kind, value in references:
                 if name == "Buffer" and value is not LATER:
                     self._align(ALIGNMENT, _LENGTH.size)
-                self._refer(position + places[fields[key].slot], kind, value)
+                self._refer(position + places[fields[key][0]], kind, value)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, struct.error) as error:
-            raise Bug(f"{name}.{key} is of type {fields[key].type}, not: {values[key]!r}") from error
+            raise Bug(f"{name}.{key} is of type {TABLES[name][key].type}, not: {values[key]!r}") from error
         return position
 
-    def _place(self, own: Mapping[int, bytes]) -> tuple[int, dict[int, int]]:
+    def _place(self, own: Mapping[int, bytes]) -> tuple[int, Mapping[int, int]]:
         """Append the table itself; return where it is and, by slot, where in it each field is."""
-        places, content = {}, bytearray(4)
-        for slot in sorted(own, key=lambda slot: (-len(own[slot]), slot)):
-            content += bytes(-len(content) % len(own[slot]))
-            places[slot] = len(content)
-            content += own[slot]
-        slots = range(max(own, default=-1) + 1)
-        vtable = struct.pack(f"<{2 + len(slots)}H", 4 + 2 * len(slots), len(content), *(places.get(slot, 0) for slot in slots))
+        places, size, alignment, vtable = _layout(tuple((slot, len(part)) for slot, part in own.items()))
         if vtable not in self._vtables:
             self._vtables[vtable] = self._align(4)
             self.out += vtable
-        position = self._align(max(4, *map(len, own.values())) if own else 4)
-        struct.pack_into("<i", content, 0, position - self._vtables[vtable])
+        position = self._align(alignment)
+        content = bytearray(size)
+        _OFFSET.pack_into(content, 0, position - self._vtables[vtable])
+        for slot, part in own.items():
+            content[places[slot] : places[slot] + len(part)] = part
         self.out += content
         return position, places
 
@@ -144,5 +143,29 @@ class Packer:
 
     def _align(self, to: int, ahead: int = 0) -> int:
         """Pad, so that what comes ``ahead`` bytes further on is at a multiple of ``to``; return the position reached."""
-        self.out += bytes(-(len(self.out) + ahead) % to)
+        if short := -(len(self.out) + ahead) % to:
+            self.out += bytes(short)
         return len(self.out)
+
+
+@cache
+def _fields(name: str) -> Mapping[str, tuple[int, str, struct.Struct | None, Mapping[Any, int] | None, bytes | None]]:
+    """Of each field of a table: slot, type, form of a number, members of an enum, and the default as it would be packed."""
+    found = {}
+    for key, (slot, kind, default) in TABLES[name].items():
+        number = _NUMBERS.get(STORAGE.get(kind, kind))
+        found[key] = slot, kind, number, ENUMS.get(kind), number.pack(default) if number else None
+    return found
+
+
+@cache
+def _layout(own: tuple[tuple[int, int], ...]) -> tuple[Mapping[int, int], int, int, bytes]:
+    """Of a table with fields of these slots and sizes: where each is, the table's size and alignment, and the list of all that."""
+    places, end = {}, 4
+    for slot, size in sorted(own, key=lambda field: (-field[1], field[0])):
+        end += -end % size
+        places[slot] = end
+        end += size
+    slots = range(max(places, default=-1) + 1)
+    vtable = struct.pack(f"<{2 + len(slots)}H", 4 + 2 * len(slots), end, *(places.get(slot, 0) for slot in slots))
+    return places, end, max(4, *(size for _, size in own)) if own else 4, vtable

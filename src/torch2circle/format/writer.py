@@ -316,7 +316,7 @@ class _Behind:
     """Aligned byte vectors behind the description, equal ones once."""
 
     def __init__(self, sink: BinaryIO, end: int) -> None:
-        self.sink, self.end = sink, end
+        self.sink, self.end, self.elsewhere = sink, end, True
         self.alike: dict[tuple[int, bytes], list[int]] = {}  # length and first bytes -> where such vectors are
 
     def put(self, data: memoryview | bytes) -> int:
@@ -326,7 +326,9 @@ class _Behind:
             if self.holds(position, data):
                 return position
         position, end = _placed(self.end, len(data))
-        self.sink.seek(self.end)
+        if self.elsewhere:  # a seek also empties the buffer, in which small constants gather
+            self.sink.seek(self.end)
+            self.elsewhere = False
         self.sink.write(bytes(position - self.end) + struct.pack("<I", len(data) & 0xFFFF_FFFF))  # nobody reads it of an offset
         self.sink.write(data)
         self.end = end
@@ -336,4 +338,5 @@ class _Behind:
     def holds(self, position: int, data: memoryview | bytes) -> bool:
         """Whether the vector there, of the same length, is equal: read back in parts."""
         self.sink.seek(position + 4)
+        self.elsewhere = True
         return all(self.sink.read(len(part)) == part for part in (bytes(data[i : i + CHUNK]) for i in range(0, len(data), CHUNK)))

@@ -25,6 +25,7 @@ from ..optimize.fuse import ACTIVATIONS
 from ..quant import INSTEAD, type_of
 from ..record import CHANNELS, WEIGHTED, Call, Recording, Ref
 from ..spec import OPS, check
+from ..trees import mapped, parts
 from .chosen import DEQUANTIZE, on_unrounded, prepare_hybrid
 from .context import Builder, Context, Options, Perm, Placed, channels_last, plain, reshaped
 from .custom import write_as_custom
@@ -207,7 +208,7 @@ def _lower_call(builder: Builder, rounded: Call, lowering: Lowering) -> None:
     first = next(iter(call.args))
     args = {("x" if name == first and name not in lowering.params else name): value for name, value in call.args.items()}
     activations = {name: value for name, value in args.items() if name in lowering.params and name not in PARAMETERS}
-    tensors = [leaf for leaf in pytree.tree_leaves(activations) if isinstance(leaf, (Ref, Tensor))]
+    tensors = [leaf for leaf in parts(activations) if isinstance(leaf, (Ref, Tensor))]
     placed = [builder.place(leaf, call.where) for leaf in tensors]
     order = _common_order(lowering.order, placed)
     c = Context(builder, call, order)
@@ -232,7 +233,7 @@ def _lower_call(builder: Builder, rounded: Call, lowering: Lowering) -> None:
         value = builder.arrange(placed, plain(len(placed.order))) if lowering.order is Order.PLAIN else _in_order(c, placed, order)
         return value if stored is None and not island else _dequantized(c, value)
 
-    operands = {name: pytree.tree_map(operand, value) for name, value in activations.items()}
+    operands = {name: mapped(operand, value) for name, value in activations.items()}
     parameters = {name: _parameter(c, name) for name in lowering.params if name in call.args and name in PARAMETERS}
     constants = {k: v for k, v in lowering.constants.items() if k in lowering.params}
     results = _results(c, lowering, lambda: lowering.body(c, **operands, **parameters, **constants))

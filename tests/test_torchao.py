@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -204,3 +206,80 @@ def test_the_page_about_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "torchao.md", "exec"), {})
     assert {path.name for path in tmp_path.iterdir()} == {"model.tflite", "model.pt2", "model.circle"}
     assert capsys.readouterr().out.splitlines()[-1] == "True"
+
+
+@pytest.mark.parametrize("shape", [(2, 24), (2, 3, 24)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_layers_one_behind_the_other_keep_their_integers(shape: tuple[int, ...], bias: bool) -> None:
+    layers = Seq(nn.Linear(24, 16, bias=bias), nn.Linear(16, 8, bias=bias), nn.Linear(8, 8, bias=bias))
+    model, args = quantized(layers, shape, of(STORED))
+    exported = torch2circle.export(model, args)
+    assert weight_bytes(exported.for_target("litert"))["int8"] == 24 * 16 + 16 * 8 + 8 * 8
+    assert [node.op for node in exported.for_target("litert").nodes()].count("FULLY_CONNECTED") == 3
+    if runtimes.available("litert"):
+        assert exported.verify("litert").ok
+
+
+class Bare(nn.Module):
+    """A product with stored integers that nothing scales: no layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("integers", torch.arange(-60, 60, dtype=torch.int8).reshape(8, 15))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.mm(x, self.integers.t().to(torch.float32)) - 3.0
+
+
+def test_a_product_with_integers_that_is_no_layer_is_one_in_float() -> None:
+    model, x = Bare().eval(), torch.linspace(-1, 1, 30).reshape(2, 15)
+    exported = torch2circle.export(model, (x,))
+    assert weight_bytes(exported.graph)["float32"] >= 8 * 15 * 4
+    if runtimes.available("litert"):
+        assert exported.verify("litert").ok
+
+
+MEMORY = """
+import sys, threading, time, warnings
+warnings.simplefilter("ignore")
+import torch
+from torch import nn
+from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
+import torch2circle
+
+def own():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("RssAnon")).split()[1]) << 10
+
+def made(layers, width):
+    model = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(layers))).eval()
+    quantize_(model, getattr(sys.modules["__main__"], sys.argv[1])())
+    return model
+
+def export(model, width):
+    torch2circle.export(model, (torch.ones(1, width),)).save("out.tflite")
+
+export(made(1, 64), 64)     # what is imported and started once
+model = made(10, 3072)
+before, peak, done = own(), 0, False
+
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, own())
+        time.sleep(0.002)
+
+thread = threading.Thread(target=watch)
+thread.start()
+export(model, 3072)
+done = True
+thread.join()
+print(peak - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read as Linux tells it")
+@pytest.mark.parametrize("config", ["Int8WeightOnlyConfig", "Int8DynamicActivationInt8WeightConfig"])
+def test_integer_weights_stay_integers_in_memory(config: str, tmp_path: Path) -> None:
+    """90 MB of them in ten layers, which PyTorch's products want in float (36 MB) or transposed, one layer after the other."""
+    done = subprocess.run([sys.executable, "-c", MEMORY, config], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 160 << 20  # four layers in float, with what allocators keep; in float all have 360 MB

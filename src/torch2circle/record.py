@@ -8,7 +8,7 @@ and what depends on no input is a constant and leaves no call behind.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from typing import Any, NoReturn, cast
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .errors import RecordError, UserError, together
 from .ir import Finding, Where
@@ -66,6 +67,7 @@ QUANTIZE_WITH = (
     "quantize_ with Int8WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig, IntxWeightOnlyConfig or "
     "Int8DynamicActivationIntxWeightConfig"
 )
+CASTS = {"aten::to.dtype", "aten::_to_copy"}
 CHANNELS = (torch.per_channel_affine, torch.per_channel_symmetric)
 RESHAPES = {"aten::reshape", "aten::view"}
 # Layers whose weight the file may hold in another type than PyTorch computes in.
@@ -289,6 +291,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.living: dict[int, list[int]] = {}  # storage -> numbers whose tensors still lie in it
         self.stored: dict[int, Tensor] = {}  # id of a dequantized constant -> what it was dequantized from
         self.turned: dict[int, Tensor] = {}  # id of a transposed one -> the dequantized constant
+        self.widened: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()  # constant integers as float32 -> the int8 tensor
         self.constants: dict[int, list[int]] = {}  # storage -> calls with a constant that lies in it
 
     # -- numbers
@@ -377,6 +380,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         elif op == "aten::t" and id(bound["self"]) in self.stored:
             self.turned[id(result)] = bound["self"]
             self.alive.append(result)
+        elif op in CASTS and bound["self"].dtype is torch.int8 and result.dtype is torch.float32:
+            self.widened[result] = bound["self"]
         return result
 
     def by_formula(
@@ -482,6 +487,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if all(id(out) in self.number for out in outs):
             return None  # the operator gave back its own argument (dropout in eval mode, contiguous)
         args = {name: mapped(self.as_arg, value) for name, value in bound.items()}
+        if op == "aten::mm" and (integers := self.widened.get(bound["mat2"])) is not None:
+            args["mat2"] = integers  # in float they would take four times the memory: rejoin.py knows what to do with them
         numbers = tuple(self.number[id(out)] if id(out) in self.number else self.new(out) for out in outs)
         return self.append(Call(op, args, numbers, self.provenance.here(op, bound)))
 

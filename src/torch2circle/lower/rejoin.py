@@ -85,9 +85,13 @@ class Product(Rows):
     def has_scales(self) -> bool:
         return self.scales is not None or self.weight.is_floating_point()
 
+    @property
+    def is_layer(self) -> bool:
+        return self.has_scales and not (self.above or self.unscaled or self.shifted)
+
     def call(self, call: Call) -> Call:
         """The layer in place of the operator that gave its result; that operator itself where this is no layer yet."""
-        if self.above or self.unscaled or self.shifted or not self.has_scales:
+        if not self.is_layer:
             return call
         weight = self.weight if self.scales is None else quantized(self.weight, self.scales)
         args = {"input": self.x, "weight": weight, "bias": self.bias}
@@ -100,17 +104,31 @@ def layer(call: Call, args: Mapping[str, Any], rounding: Rounding | None) -> Cal
 
 
 def quantized(integers: Tensor, scales: Tensor) -> Tensor:
-    """As a tensor that knows its scale, or that of each row."""
+    """As a tensor that knows its scale, or that of each row, in the same memory."""
     integers, scales = integers.contiguous(), scales.detach().flatten()
     if scales.numel() == 1:
-        return torch._make_per_tensor_quantized_tensor(integers, float(scales), 0)
-    return torch._make_per_channel_quantized_tensor(integers, scales, torch.zeros(len(scales), dtype=torch.int64), 0)
+        made = torch._empty_affine_quantized(integers.shape, scale=float(scales), zero_point=0, dtype=torch.qint8)
+    else:
+        facts: Any = {"scales": scales, "zero_points": torch.zeros(len(scales), dtype=torch.int64), "axis": 0}
+        made = torch._empty_per_channel_affine_quantized(integers.shape, **facts, dtype=torch.qint8)
+    made.set_(integers.untyped_storage(), integers.storage_offset(), integers.shape, integers.stride())
+    return made
 
 
 def rejoined(recording: Recording) -> Recording:
     """The recording with a call for each linear layer that was taken apart."""
     reader = _Reader(recording)
-    return replace(recording, calls=tuple(map(reader.whole, recording.calls)))
+    made = replace(recording, calls=tuple(map(reader.whole, recording.calls)))
+    needed = {id(call) for call in made.needed()}
+    return replace(made, calls=tuple(_in_float(call) if id(call) in needed else call for call in made.calls))
+
+
+def _in_float(call: Call) -> Call:
+    """A product with integers that is no layer, as PyTorch computes it. While recording, they were kept as they are."""
+    columns = call.args.get("mat2")
+    if call.op != "aten::mm" or not isinstance(columns, Tensor) or columns.dtype is not torch.int8:
+        return call
+    return replace(call, args={**call.args, "mat2": columns.float()})
 
 
 class _Reader:
@@ -119,6 +137,7 @@ class _Reader:
     def __init__(self, recording: Recording) -> None:
         self.recording = recording
         self.known: dict[int, Rows] = {}
+        self.unfolded: dict[int, Ref] = {}  # a tensor with leading dimensions folded -> as it was
         self.readers: Mapping[str, Callable[[Call], Sequence[Rows] | Rows | None]] = {
             "torchao::choose_qparams_affine": self.chosen,
             "torchao::quantize_affine": self.integers,
@@ -176,6 +195,7 @@ class _Reader:
         given, out = call.args["self"], self.recording.tensors[call.outs[0]]
         if not isinstance(given, Ref) or (not isinstance(self.of(given), Part) and self.shape(given)[-1:] != tuple(out.shape[-1:])):
             return None
+        self.unfolded[call.outs[0]] = self.unfolded.get(given.index, given)
         return self.of(given) or Rows(given)
 
     def converted(self, call: Call) -> Rows | None:
@@ -189,6 +209,8 @@ class _Reader:
         if not isinstance(given, Ref) or not isinstance(columns, Tensor):
             return None
         known = self.of(given) or Rows(given)
+        if isinstance(known, Product) and known.is_layer:  # of which this is the next
+            known = Rows(self.unfolded.get(given.index, given))
         if (weight := self.recording.turned.get(id(columns))) is None:
             weight = eight_bit(columns)
         if weight is None:

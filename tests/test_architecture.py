@@ -17,7 +17,7 @@ SOURCE = Path(torch2circle.__file__).parent
 ROWS = [
     {"errors"},
     {"ir"},
-    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain"},
+    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "one_scale"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
         "scales", "implant", "runtimes", "samples", "checks", "difference", "conversion",
@@ -29,7 +29,7 @@ ROWS = [
     {"overview", "dot", "show", "cli", "testing"},
     {"__init__", "__main__"},
 ]  # fmt: skip
-RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}
+RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain", "one_scale"}
 ALLOWED = {
     "torch": RECORDING | {"loading", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support", "samples"},
     "flatbuffers": set(),

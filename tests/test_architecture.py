@@ -17,7 +17,7 @@ SOURCE = Path(torch2circle.__file__).parent
 ROWS = [
     {"errors"},
     {"ir", "text"},
-    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "collecting"},
+    {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "one_scale", "collecting"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
         "pickles", "archives", "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion", "junit",
@@ -29,7 +29,7 @@ ROWS = [
     {"overview", "dot", "show", "cli", "batch", "testing"},
     {"__init__", "__main__"},
 ]  # fmt: skip
-RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain"}
+RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain", "one_scale"}
 ALLOWED = {
     "torch": RECORDING | {"loading", "states", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support", "samples", "batch"},
     "flatbuffers": set(),

@@ -122,6 +122,20 @@ def clean(name: str, *chain: str) -> Rule:
     return next(r for r in RULES if r.name == name and r.chain[: len(chain)] == chain)
 
 
+def padded(x: Value, fill: Any, amounts: Any = ((0, 0), (1, 1), (1, 0), (0, 0))) -> Value:
+    """``x`` [N, H, W, C] with a PADV2 around it."""
+    shape = tuple(size + sum(pads) for size, pads in zip(x.type.shape, amounts, strict=True))
+    return node("PADV2", x.type.reshape(shape), x, number(amounts), number(fill, x.type.dtype, x.type.quant))
+
+
+def pooled(x: Value, fill: float, amounts: Any = ((0, 0), (1, 1), (0, 0), (0, 0))) -> Graph:
+    """The largest of two rows and three columns of ``x`` [N, H, W, C] with a border."""
+    x = padded(x, fill, amounts)
+    n, h, w, c = x.type.shape
+    attrs = {**POOL, "filter_height": 2, "stride_w": 1}
+    return graph(node("MAX_POOL_2D", x.type.reshape((n, h - 1, w - 2, c)), x, **attrs))
+
+
 def times(x: Value, op: str, data: Any, **attrs: Any) -> Value:
     """A float MUL or ADD with a constant."""
     return node(op, x, x, number(data, F32), **{**NONE, **attrs})
@@ -492,6 +506,28 @@ EXAMPLES = [
             lambda: graph(as_int8(dequantized(given(2, 3, dtype=I8, quant=A)), B)),
             lambda: graph(as_int8(dequantized(given(2, 3, dtype=U8, quant=A)), A)),
         ],
+    ),
+    Example(
+        clean("pad_with_zero", "PADV2"),
+        lambda: graph(padded(given(2, 4, 5, 3, dtype=I8, quant=A), 12)),
+        [
+            lambda: graph(padded(given(2, 4, 5, 3, dtype=I8, quant=A), -128)),
+            lambda: graph(padded(given(2, 4, 5, 3), -1)),
+            lambda: graph(padded(given(2, 4, 5, 3, dtype=I8), 0)),  # that runtimes pad with is not known
+        ],
+        "PAD",
+    ),
+    Example(
+        clean("pool_padded_with_zero", "MAX_POOL_2D"),
+        lambda: pooled(node("RELU", Type((2, 4, 5, 3), F32), given(2, 4, 5, 3)), -1e30),
+        [
+            lambda: pooled(given(2, 4, 5, 3), -1e30),
+            lambda: pooled(node("RELU", Type((2, 4, 5, 3), F32), given(2, 4, 5, 3)), 1.5),
+            lambda: pooled(node("RELU_N1_TO_1", Type((2, 4, 5, 3), F32), given(2, 4, 5, 3)), -1e30),
+            # windows without an element of the operand
+            lambda: pooled(node("RELU", Type((2, 4, 5, 3), F32), given(2, 4, 5, 3)), -1e30, ((0, 0), (2, 0), (0, 0), (0, 0))),
+        ],
+        "RELU PAD MAX_POOL_2D",
     ),
     # -- of the targets
     Example(

@@ -39,8 +39,8 @@ def delegation(path: str | Path) -> Delegation:
             if tensor not in given and tensor in maker and maker[tensor]["index"] not in taken:
                 taken.add(maker[tensor]["index"])
                 pending += maker[tensor]["inputs"].tolist()
-    kinds = [Counter(op["op_name"] for op in operators if (op["index"] in taken) is inside) for inside in (True, False)]
-    return Delegation(*kinds, len(parts))
+    inside, outside = (Counter(op["op_name"] for op in operators if (op["index"] in taken) is which) for which in (True, False))
+    return Delegation(inside, outside, len(parts))
 
 
 def main() -> None:

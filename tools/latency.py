@@ -5,8 +5,8 @@
 A contender is a .tflite file (LiteRT), a .circle file (onert), or a factory of a model and its input, ``FILE.py:CALL``, which runs in
 PyTorch itself, quantized in its own engine. The first is what the others are compared with: a ratio below 1 is faster than the first.
 
-On one thread the time is the processor's for that thread, which other work on the machine changes little; on more it is the clock's. Both
-are the least of all inferences and their median. ``--profile`` adds the time of each kind of operator in LiteRT (its own profiler's).
+On one thread the time is the processor's, which other work on the machine changes little; on more it is the clock's. Both
+are the least of all inferences and their median.
 """
 
 from __future__ import annotations
@@ -147,16 +147,24 @@ class Contender:
         self.process.communicate()
 
 
+def begin(name: str, what: str, threads: int) -> Contender | str:
+    """A contender that is ready to run, or why it is not."""
+    try:
+        return Contender(name, what, threads)
+    except RuntimeError as error:
+        return str(error)
+
+
 def race(contenders: Mapping[str, str], threads: int, turns: int) -> dict[str, list[float] | str]:
     """Seconds of each inference of each contender; of one that cannot run, its error."""
     found: dict[str, list[float] | str] = {}
     ready: list[Contender] = []
     try:
         for name, what in contenders.items():
-            try:
-                ready.append(Contender(name, what, threads))
-            except RuntimeError as error:
-                found[name] = str(error)
+            if isinstance(begun := begin(name, what, threads), str):
+                found[name] = begun
+            else:
+                ready.append(begun)
         for _ in range(turns):
             for contender in ready:
                 contender.turn()
@@ -203,7 +211,7 @@ def main() -> None:
 def show(found: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> None:
     from torch2circle.show import columns
 
-    rows = [HEADER]
+    rows: list[tuple[str, ...]] = [HEADER]
     for threads, contenders in found.items():
         for name, row in contenders.items():
             keys = ("least_ms", "median_ms", "ratio_least", "ratio_median")

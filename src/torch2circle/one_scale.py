@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 PER_CHANNEL = (torch.per_channel_affine, torch.per_channel_symmetric)
-PACKED = re.compile(r"_?quantized::(conv\dd|conv_transpose\dd|linear)(_relu|_add|_add_relu|_leaky_relu|_tanh)?(\.new)?")
+PACKED = re.compile(r"_?quantized::(conv\dd|linear)(_relu|_add|_add_relu|_leaky_relu|_tanh)?(\.new)?")
 FLOAT = re.compile(r"aten::(linear|conv\dd|conv_transpose\dd|convolution)\b")
 LARGEST = 127
 
@@ -60,12 +60,8 @@ def packed_again(op: str, packed: Any, weight: Tensor, bias: Tensor | None) -> A
     quantized = torch.ops.quantized
     if "linear" in op:
         return quantized.linear_prepack(weight, bias)
-    sizes = packed.stride(), packed.padding()
-    lines = weight.dim() == 5  # those of lines are packed as images of one row
-    if packed.transpose():
-        prepack = quantized.conv_transpose3d_prepack if lines else quantized.conv_transpose2d_prepack
-        return prepack(weight, bias, *sizes, packed.output_padding(), packed.dilation(), packed.groups())
-    return (quantized.conv3d_prepack if lines else quantized.conv2d_prepack)(weight, bias, *sizes, packed.dilation(), packed.groups())
+    prepack = quantized.conv3d_prepack if weight.dim() == 5 else quantized.conv2d_prepack  # lines are packed as images of one row
+    return prepack(weight, bias, packed.stride(), packed.padding(), packed.dilation(), packed.groups())
 
 
 def decibels(wanted: Tensor, found: Tensor) -> str:

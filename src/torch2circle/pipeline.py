@@ -211,8 +211,8 @@ class ExportedModel:
             hint = "leave that out: the weights would be rounded, and the file no smaller"
             raise TargetError(f"weights=\"float16\" (--weights float16) is not for target {target.name}, which reads no float16", hint=hint)
         if self.weights == REQUANTIZED and not target.slow_channels:
-            hint = "leave that out: the file would be no faster"
-            raise TargetError(f"prefer=\"speed\" (--prefer speed) is for target onert, not {target.name}: it has weights requantized", hint=hint)
+            hint = "leave that out: the weights would be requantized, and the file no faster"
+            raise TargetError(f"prefer=\"speed\" (--prefer speed) is for target onert, not {target.name}", hint=hint)
         if target.name not in self._legal:
             if self.twin is not None:
                 target = replace(target, sized_rules=())

@@ -56,7 +56,7 @@ def export(peer: str, spec: str, out: Path, folder: Path, tinynn: Path | None) -
         return {"error": str(error)}
     out.parent.mkdir(parents=True, exist_ok=True)
     command = [str(python), str(Path(__file__).parent / "child.py"), peer, spec, str(out)]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     out.with_suffix(".log").write_text(done.stderr)
     try:
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

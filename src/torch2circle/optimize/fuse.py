@@ -81,7 +81,7 @@ def pad_with_zero(node: Node) -> Replacement:
     return emit("PAD", node.out.type, x, node.inputs[1], like=node) if fill.array() == zero else None
 
 
-@rule("MAX_POOL_2D", "PADV2", why="no element is below zero, and each window has one: zeros are as far from the largest, and XNNPACK runs PAD")
+@rule("MAX_POOL_2D", "PADV2", why="each window has an element, and none is below zero, so zeros are never larger; XNNPACK runs PAD")
 def pool_padded_with_zero(node: Node, pad: Node) -> Replacement:
     x, amounts, fill = operand(pad), operand(pad, 1), operand(pad, 2)
     made = x.node
@@ -96,4 +96,12 @@ def pool_padded_with_zero(node: Node, pad: Node) -> Replacement:
     return node.rebuilt(inputs=(padded,), outputs=(replace(node.out, origin=None),)).out
 
 
-RULES = [pad_with_zero, pool_padded_with_zero, *drop_activation, *fuse_activation, drop_round_trip, drop_identity_quantize, *compare_integers]
+RULES = [
+    pad_with_zero,
+    pool_padded_with_zero,
+    *drop_activation,
+    *fuse_activation,
+    drop_round_trip,
+    drop_identity_quantize,
+    *compare_integers,
+]

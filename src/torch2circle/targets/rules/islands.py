@@ -36,7 +36,7 @@ def island(runs: Callable[[Node], bool], ops: Sequence[str], why: str = IN_FLOAT
 
 def faster_in_float(*ops: str) -> list[Rule]:
     """The same for operators whose kernel on integers is right, but slow."""
-    return island(lambda _: False, ops, "XNNPACK runs this in float only, and stopping for another kernel takes longer than two conversions")
+    return island(lambda _: False, ops, "XNNPACK runs this in float only, and going on in another kernel takes longer than that")
 
 
 def _in_float(node: Node, value: Value) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.metadata
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,12 @@ def every(kind: str) -> set[str]:
     """All that a line ``kind`` (``calls`` or ``rules``) of the expected graphs names; ``test_ops`` holds each line against its case."""
     lines = (line for path in GOLDEN.rglob("*.txt") for line in path.read_text(encoding="utf-8").splitlines()[:2])
     return {name for line in lines if line.startswith(f"{kind} ") for name in line.split()[1:]}
+
+
+def pinned(package: str) -> bool:
+    """Whether the version that is installed is that of constraints.txt."""
+    version = importlib.metadata.version(package).partition("+")[0]
+    return f"{package}=={version}" in (Path(__file__).parents[1] / "constraints.txt").read_text(encoding="utf-8")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 import torch2circle
 from cases import CASES, FAMILIES
 from cases.making import EXACT, RUNTIMES, Case
-from conftest import GOLDEN, every
+from conftest import GOLDEN, every, pinned
 from torch2circle import format as fileformat
 from torch2circle import runtimes
 from torch2circle.errors import TargetError
@@ -43,7 +43,9 @@ def test_case(case: Case, golden: Callable[[str, str], None], caplog: pytest.Log
     model, args = case.make()
     exported = torch2circle.export(model, args, **case.options)
     graphs = {target: exported.for_target(target) for target in RUNTIMES if target not in case.refused}
-    golden(f"{FAMILY[case.id]}/{case.id}.txt", tried(exported, caplog) + "".join(text(case, target, graphs[target]) for target in graphs))
+    if pinned("torch"):  # another PyTorch records some models as other operators; what counts there is that the numbers are right
+        written = "".join(text(case, target, graphs[target]) for target in graphs)
+        golden(f"{FAMILY[case.id]}/{case.id}.txt", tried(exported, caplog) + written)
     edges_are_the_models(model, args, graphs.values())
     for target, said in case.refused.items():
         with pytest.raises(TargetError) as raised:

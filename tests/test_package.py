@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import contents
 import licences
 import release
+import versions
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +180,22 @@ def test_the_oldest_versions_are_the_lower_bounds() -> None:
         if requirement.marker is None or requirement.marker.evaluate():
             assert Version(found.pop(canonicalize_name(requirement.name))) == bound, f"{requirement}: another version is the oldest tested"
     assert found == {}
+
+
+def test_an_environment_of_the_oldest_has_them_and_the_tools_of_today(tmp_path: Path) -> None:
+    for which, torch, lines, without in (
+        ("oldest", None, {"torch==2.6.0", "click==8.0.0", f"pytest=={pins('constraints.txt')['pytest']}"}, {"filelock"}),
+        ("oldest", "2.9.1", {"click==8.0.0"}, {"torch"}),
+        ("pinned", "2.9.1", {f"click=={pins('constraints.txt')['click']}"}, {"torch", "sympy"}),
+    ):
+        _, file = versions.constraints(tmp_path, which, torch)
+        written = [line for line in Path(file).read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+        names = [line.partition("==")[0] for line in written]
+        assert len(names) == len(set(names))
+        assert lines <= set(written)
+        assert not without & set(names)
+    assert versions.constraints(tmp_path, "newest", None) == []
+    assert versions.constraints(tmp_path, "pinned", None) == ["-c", ROOT / "constraints.txt"]
 
 
 @pytest.mark.parametrize("extras", [(), release.EXTRAS], ids=["base", "all"])

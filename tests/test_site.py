@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.metadata
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 
 import torch2circle
+from conftest import pinned
 from pages import ROOT
 from torch2circle import errors
 from torch2circle.cli.group import cli
@@ -202,11 +202,6 @@ def test_the_page_about_conversions_has_every_code() -> None:
 
 
 # -- figures
-
-
-def pinned(package: str) -> bool:
-    version = importlib.metadata.version(package)
-    return f"{package}=={version}" in (ROOT / "constraints.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not pinned("matplotlib"), reason="another matplotlib than the one of constraints.txt draws other paths")

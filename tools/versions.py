@@ -29,15 +29,16 @@ def environment(which: str, python: str, torch: str | None) -> Path:
     inside = folder / "bin" / "python"
     if not inside.exists():
         subprocess.run([python, "-m", "venv", folder], check=True)
-    wanted = [*_constraints(folder, which, torch), "-e", ".[test]", *([f"torch=={torch}"] if torch else [])]
+    wanted = [*constraints(folder, which, torch), "-e", ".[test]", *([f"torch=={torch}"] if torch else [])]
     _pip(inside, "install", *(["--upgrade"] if which == "newest" else []), *wanted)
+    _pip(inside, "check")
     version = _said(inside, "import torch; print(torch.__version__)")
     # The release of torchvision that belongs to a release of torch, without its dependencies, or it would choose a torch of its own.
     _pip(inside, "install", "--no-deps", f"torchvision==0.{int(version.split('.')[1]) + 15}.*")
     return inside
 
 
-def _constraints(folder: Path, which: str, torch: str | None) -> list[str | Path]:
+def constraints(folder: Path, which: str, torch: str | None) -> list[str | Path]:
     """constraints.txt, or the oldest versions and its own for what only the tests need; without PyTorch if another one is asked for."""
     if which == "newest":
         return []
@@ -76,7 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("tests", nargs="*", default=["tests"], help="tests to run; all by default")
     args = parser.parse_args(argv)
     python = environment(args.which, args.python, args.torch)
-    _pip(python, "check")
     # A set of versions is tried; style, types and the figures are those of constraints.txt.
     command = [python, "-m", "pytest", "-q", "-n", args.jobs, "-p", "no:cacheprovider", *args.tests]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": ""}, check=False)

@@ -15,6 +15,7 @@ from .making import ADDED, FLOAT, NCHW, WEIGHTED, Case, Made, Near, Shape, float
 
 ISLAND = Near(1, 0.98, "a sum of float products, where PyTorch adds up integers, may lie on the other side of the middle of two steps")
 D, N = torch.ops.quantized_decomposed, torch.ops.onednn
+CONV = N.qconv_pointwise if hasattr(N, "qconv_pointwise") else N.qconv2d_pointwise  # its name before PyTorch 2.7
 SCALE, ZERO_POINT = 0.0641713, 63  # seven bits, which no kernel overflows on
 PRODUCT = Near(1, 0.95, "onert rounds a product in fixed point twice, the first time to sixteenths of a step", ("onert",))
 
@@ -79,7 +80,7 @@ def facts(tensors: bool) -> tuple[Any, Any]:
 
 
 def conv(
-    op: Callable[..., Tensor] = N.qconv_pointwise.default, x: Shape = NCHW, shape: Shape = (5, 3, 3, 3), *,
+    op: Callable[..., Tensor] = CONV.default, x: Shape = NCHW, shape: Shape = (5, 3, 3, 3), *,
     post: Post = NONE, dtype: torch.dtype = torch.uint8, tensors: bool = False, groups: int = 1,
 ) -> Made:  # fmt: skip
     dims = len(shape) - 2
@@ -145,7 +146,7 @@ CASES = [
     Case("exported.by_tensors", lambda: floating(by_tensors, (2, 5))),
     Case("exported.reduced_range", lambda: floating(reduced_range, (2, 5))),
     Case("onednn.conv", conv, WEIGHTED),
-    Case("onednn.conv_tensors", lambda: conv(N.qconv_pointwise.tensor, tensors=True), WEIGHTED),
+    Case("onednn.conv_tensors", lambda: conv(CONV.tensor, tensors=True), WEIGHTED),
     Case("onednn.conv_relu", lambda: conv(post=("relu", [], "")), WEIGHTED),
     Case("onednn.conv_hardtanh", lambda: conv(post=("hardtanh", [0.0, 6.0], "")), WEIGHTED),
     Case("onednn.conv_hardswish", lambda: conv(post=("hardswish", [], "")), ISLAND),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,7 @@ def every_other_assigned(x: Tensor) -> Tensor:
 
 CASES = [
     Case("slice", lambda: ints(lambda a: a[:, 1:4], (2, 5, 7, 3))),
+    Case("slice.whole", lambda: ints(lambda a: torch.ops.aten.slice.Tensor(a, 0, 0, sys.maxsize)[:, 1:4], (2, 5, 7, 3))),
     Case("slice.step", lambda: ints(lambda a: a[:, :, 1::2], (2, 5, 7, 3))),
     Case("slice.step_two_axes", lambda: ints(lambda a: a[:, :, ::2, 1::3], (2, 5, 7, 11))),
     Case("slice.negative", lambda: ints(lambda a: a[:, -3:-1], (2, 5, 7, 3))),

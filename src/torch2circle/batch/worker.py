@@ -95,11 +95,18 @@ def _run(job: Job, run: Run) -> Outcome:
             if process.started or why:
                 break
         outcome = _outcome(process, job, why, _lines(answers))
-        if outcome.error and outcome.error["exit_code"] is None:  # it had no chance to tidy up
-            for path in job.writes:
-                for part in unfinished(run.folder / path):
-                    part.unlink() if part.is_file() else shutil.rmtree(part, ignore_errors=True)
+        if outcome.status == "not run" or (outcome.error and outcome.error["exit_code"] is None):
+            _tidy(job, run)
         return outcome
+
+
+def _tidy(job: Job, run: Run) -> None:
+    """Take away what a process had no time to take away itself."""
+    for part in (part for path in job.writes for part in unfinished(run.folder / path)):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager

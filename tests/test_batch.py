@@ -94,6 +94,12 @@ def hangs():
             pass
 
 
+def orphan():
+    good()
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(600)
+
+
 def deaf():
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     hangs()
@@ -142,11 +148,13 @@ def test_the_files_are_those_of_single_exports(folder: Path, batch: Batch) -> No
     (folder / "zoo").mkdir()
     for seed, name in enumerate(("a", "b")):
         torch.save(quantized(seed), folder / "zoo" / f"{name}.pt")
-    write('[[job]]\nmodel = "zoo/*.pt"\ninput = "1x3x8x8"\noutput = ["out/{stem}.circle", "out/{stem}.tflite"]\n')
+    job = '[[job]]\nmodel = "zoo/*.pt"\noutput = ["out/{stem}.circle", "out/{stem}.tflite"]\n'
+    write(f'[defaults]\ninput = "1x3x8x8"\n{job}verify = false\n[[job]]\nmodel = "zoo/a.pt"\noutput = "verified.circle"\n')
     code, out, err = batch("--jobs", "2")
     assert code == 0, err
-    assert re.fullmatch(r"all\.toml: 4 jobs: 4 written; [\d.]+ s\n", out)
-    assert len(re.findall(r"^\[\d/4\] written  out/[ab]\.\w+: [\d,]+ bytes for \w+, verified in \w+, ", err, re.MULTILINE)) == 4
+    assert re.fullmatch(r"all\.toml: 5 jobs: 5 written; [\d.]+ s\n", out)
+    assert len(re.findall(r"^\[\d/5\] written  out/[ab]\.\w+: [\d,]+ bytes for \w+, not verified, [\d.]+ s$", err, re.MULTILINE)) == 4
+    assert re.search(r"^\[\d/5\] written  verified\.circle: [\d,]+ bytes for onert, verified in onert, ", err, re.MULTILINE)
     for seed, name in enumerate(("a", "b")):
         for suffix, target in ((".circle", "onert"), (".tflite", "litert")):
             wanted = torch2circle.export(quantized(seed), (torch.zeros(1, 3, 8, 8),)).to_bytes(target)
@@ -241,7 +249,16 @@ def test_a_server_that_cannot_start_says_why(folder: Path, batch: Batch, monkeyp
     assert code == 1
     error = results(out)["good.circle"]["error"]
     assert error["kind"] == "crash"
-    assert error["message"].endswith("ImportError: no torch here")
+    assert error["message"] == "the job could not be started: ImportError: no torch here"
+
+
+def test_a_job_ends_with_the_process_that_watches_it(batch: Batch) -> None:
+    write(UNVERIFIED, "orphan")
+    code, out, _ = batch("--json")
+    assert code == 1
+    error = results(out)["orphan.circle"]["error"]
+    assert error["message"] == "the process that watched the job has ended, and the job with it, in the stage load"
+    assert gone(pids("starts", 1)[0])
 
 
 WRONG = """

@@ -150,9 +150,10 @@ def _outcome(process: Process, job: Job, why: str, lines: list[dict[str, Any]]) 
         return Outcome("not run", **facts)
     if why == "timeout":
         made = failed("timeout", f"not done within {job.timeout:g} s{stage}", "raise its timeout, in seconds, if it needs more")
+    elif not process.started:
+        made = failed("crash", f"the job could not be started: {SERVER.said() or 'the process that starts jobs has ended'}")
     elif not ended:
-        said = SERVER.said()
-        made = failed("crash", "the job could not be started, or nobody watched it to its end" + (f": {said}" if said else ""))
+        made = failed("crash", f"the process that watched the job has ended, and the job with it{stage}")
     elif os.WIFSIGNALED(ended["status"]):
         name = signal.Signals(os.WTERMSIG(ended["status"])).name
         hint = "out of memory? run fewer jobs at once" if name == "SIGKILL" else None

@@ -245,7 +245,7 @@ def test_help_and_version(run: Run) -> None:
     code, nothing, help_ = run()
     assert (code, nothing or help_) in ((0, out), (2, out))
     assert run("--version")[1] == f"torch2circle {torch2circle.__version__}\n"
-    for command in ("export", "verify", "inspect", "check", "diff", "convert", "view", "ops"):
+    for command in ("export", "batch", "verify", "inspect", "check", "diff", "convert", "view", "ops"):
         assert run(command, "--help")[0] == 0
 
 

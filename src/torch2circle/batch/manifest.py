@@ -186,7 +186,7 @@ class _Reader:
         if any(self._misfit(key, value) for key, value in table.items() if key in {*OWN, *self.options}):
             return
         before = len(self.faults)
-        outputs: list[str | None] = [*_listed(table.get("output", []))]
+        outputs: list[str | None] = [each for each in _listed(table.get("output", [])) if each]
         if not outputs and not table.get("nnpackage"):
             self._fault("no output")
         models = [model for given in _listed(table.get("model", [])) for model in self._models(given)]

@@ -95,11 +95,18 @@ def _run(job: Job, run: Run) -> Outcome:
             if process.started or why:
                 break
         outcome = _outcome(process, job, why, _lines(answers))
-        if outcome.error and outcome.error["exit_code"] is None:  # it had no chance to tidy up
-            for path in job.writes:
-                for part in unfinished(run.folder / path):
-                    part.unlink() if part.is_file() else shutil.rmtree(part, ignore_errors=True)
+        if outcome.status == "not run" or (outcome.error and outcome.error["exit_code"] is None):
+            _tidy(job, run)
         return outcome
+
+
+def _tidy(job: Job, run: Run) -> None:
+    """Take away what a process had no time to take away itself."""
+    for part in (part for path in job.writes for part in unfinished(run.folder / path)):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -143,9 +150,10 @@ def _outcome(process: Process, job: Job, why: str, lines: list[dict[str, Any]]) 
         return Outcome("not run", **facts)
     if why == "timeout":
         made = failed("timeout", f"not done within {job.timeout:g} s{stage}", "raise its timeout, in seconds, if it needs more")
+    elif not process.started:
+        made = failed("crash", f"the job could not be started: {SERVER.said() or 'the process that starts jobs has ended'}")
     elif not ended:
-        said = SERVER.said()
-        made = failed("crash", "the job could not be started, or nobody watched it to its end" + (f": {said}" if said else ""))
+        made = failed("crash", f"the process that watched the job has ended, and the job with it{stage}")
     elif os.WIFSIGNALED(ended["status"]):
         name = signal.Signals(os.WTERMSIG(ended["status"])).name
         hint = "out of memory? run fewer jobs at once" if name == "SIGKILL" else None

@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench support golden figures docs docs-serve browser screenshot clean
+.PHONY: help demo test lint bench fuzz support golden figures docs docs-serve browser screenshot clean
 
 help: ## this list
 	@sed -n 's/^\([a-z.-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep '## ' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lint: $(STAMP) ## style and types
 
 bench: $(STAMP) ## time, memory and file size of exports
 	$(BIN)/python tools/bench.py
+
+fuzz: $(STAMP) ## damaged files for everything that reads them, a minute for each target
+	$(BIN)/python tools/fuzz.py --seconds 60 --runs 1000000
 
 support: $(STAMP) ## measure how each operator is computed, and write docs/support.md
 	$(BIN)/python tools/gen_support_table.py

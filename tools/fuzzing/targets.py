@@ -38,14 +38,18 @@ from torch2circle.verify.files import compare_files
 Target = Callable[[bytes, Path], None]
 MIB = 1 << 20
 
-# What an execution may take: seconds of processor time, and memory.
 SECONDS = 5.0
+"""Of the processor, that an execution may take."""
 BASE = 8 * MIB
 EACH = 256
 
 
 def allowed(size: int) -> int:
-    """Bytes of memory that a look at a file of ``size`` bytes may take at most."""
+    """Bytes of memory that a look at a file of ``size`` bytes may take: four times the file, and what Python's objects are for tables.
+
+    A table takes eight bytes at least, and becomes two kilobytes at most; there are no more than of a mebibyte full of them
+    (``torch2circle.format.walker``).
+    """
     return BASE + EACH * min(size, MIB) + 4 * size
 
 

@@ -22,6 +22,8 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 
+import torch2circle
+from cases import CASES
 from fuzz import NAMES, inputs
 from fuzzing import targets
 from fuzzing.bombs import BOMBS, CUSTOM, X, packed
@@ -311,6 +313,25 @@ def test_names_in_junit() -> None:
 
 
 # -- runtimes
+
+
+@pytest.mark.parametrize("target", ["onert", "litert"])
+def test_a_models_file_that_was_tampered_with(target: str, tmp_path: Path) -> None:
+    """Another model's file, a damaged one, one that its runtime refuses: a report or an error of ours."""
+    pytest.importorskip({"onert": "onert", "litert": "ai_edge_litert"}[target], reason="the runtime is not installed")
+    model, args = next(case for case in CASES if case.id == "conv").make()
+    exported = torch2circle.export(model, args)
+    path = tmp_path / f"model.{'circle' if target == 'onert' else 'tflite'}"
+    exported.save(path)
+    whole, reports, codes = path.read_bytes(), 0, set()
+    for seed in range(25):
+        path.write_bytes(mutate(whole, random.Random(seed)))
+        try:
+            reports += bool(exported.verify(target, path, timeout=20))
+        except UserError as error:
+            codes.add(error.exit_code)
+    assert reports
+    assert {12} <= codes <= {8, 10, 12}
 
 
 def test_inputs_of_a_size_that_only_the_file_claims(tmp_path: Path) -> None:

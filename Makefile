@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench support golden api figures docs docs-serve browser screenshot \
+.PHONY: help demo test lint bench fuzz support golden api figures docs docs-serve browser screenshot \
 	build sbom audit release-check test-oldest test-newest clean
 
 help: ## this list
@@ -36,6 +36,9 @@ lint: $(STAMP) ## style and types
 
 bench: $(STAMP) ## time, memory and file size of exports
 	$(BIN)/python tools/bench.py
+
+fuzz: $(STAMP) ## damaged files for everything that reads them, a minute for each target
+	$(BIN)/python tools/fuzz.py --seconds 60 --runs 1000000
 
 support: $(STAMP) ## measure how each operator is computed, and write docs/support.md
 	$(BIN)/python tools/gen_support_table.py

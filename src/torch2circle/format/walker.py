@@ -21,8 +21,8 @@ NAMES: Final = {kind: {number: name for name, number in members.items()} for kin
 
 ENTRY: Final = 64
 """What an entry of a vector of tables is charged. With what it says it takes about as many bytes in files; an empty buffer has 8."""
-MOST_ENTRIES: Final = 1 << 18
-"""Entries that a file may have, and one more for each 256 bytes: an entry becomes about a kilobyte of objects."""
+MOST_ENTRIES: Final = 1 << 17
+"""Entries that a file may have, and one more for each 512 bytes: shown by ``inspect``, an entry takes up to two kilobytes of memory."""
 MOST_DIMENSIONS: Final = 32
 """Of a tensor; as many as numpy 1 has."""
 
@@ -38,7 +38,7 @@ class File:
     def __init__(self, view: memoryview, label: str) -> None:
         self.view, self.label, self.size = view, label, len(view)
         self.budget = 8 * self.size
-        self.entries = MOST_ENTRIES + self.size // 256
+        self.entries = MOST_ENTRIES + self.size // 512
         self.held: set[tuple[int, int]] = set()
         self.free = self.size
 

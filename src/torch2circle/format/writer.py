@@ -212,12 +212,12 @@ def _signature(graph: Graph, key: str, subgraph: int) -> Table:
 def unique_names(values: Iterable[Value]) -> list[str]:
     """Each value's name, with ``_1``, ``_2``, ... where it is taken. onert crashes without a name."""
     taken: dict[str, None] = {}
+    counts: dict[str, int] = {}  # where to go on, or all of one name would ask for each number before theirs
     for value in values:
         name = wanted = value.name or "value"
-        count = 0
         while name in taken:
-            count += 1
-            name = f"{wanted}_{count}"
+            counts[wanted] = counts.get(wanted, 0) + 1
+            name = f"{wanted}_{counts[wanted]}"
         taken[name] = None
     return list(taken)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import numpy as np
 from ..errors import FormatError, QuantizationError
 from ..format import whole_folder, write
 from ..ir import Array, Constant, DType, Finding, Graph, Quant, Type
+from ..text import LONGEST, one_line, shown
 
 DTYPES = ("uint8", "int8", "int16", "int32", "int64")
 NEEDED = ("dtype", "scale", "zerop", "quantized_dimension")
@@ -119,7 +121,7 @@ class Bundle:
 
 def listed(what: str, mistakes: Iterable[tuple[str, str]]) -> str:
     """A message: ``what``, and below it each (tensor, mistake)."""
-    lines = [f"  {name}: {text}" for name, text in mistakes]
+    lines = [f"  {shown(name)}: {one_line(text)}" for name, text in mistakes]
     more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return "\n".join([f"{what}:", *lines[:SHOWN], *more])
 
@@ -164,10 +166,10 @@ def _collecting(wrong: list[str], of: str = "") -> Iterator[None]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise ValueError(f"{twice[0]} stands there twice")
-        return dict(pairs)
+        if len(found := dict(pairs)) < len(pairs):
+            ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+            raise ValueError(f"{shown(twice)} stands there twice")
+        return found
 
     try:
         root = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=once)
@@ -194,8 +196,9 @@ def _entry(folder: Path, fields: Any) -> Entry:
     wrong = [f"{key} is missing" for key in NEEDED if key not in fields]
     for key, text in fields.items():
         if key not in parsers:
-            nearest = difflib.get_close_matches(key, parsers, 1, 0.3)
-            wrong.append(f"unknown key {key}" + (f", did you mean {nearest[0]}?" if nearest else f", known are {', '.join(parsers)}"))
+            nearest = difflib.get_close_matches(key[:LONGEST], parsers, 1, 0.3)
+            told = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(parsers)}"
+            wrong.append(f"unknown key {shown(key)}, {told}")
             continue
         with _collecting(wrong, f"{key} "):
             read[key] = parsers[key](text)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from ..ir import DType, Graph, Node, Type, Value
 from ..spec import OPS
-from .bundle import Entry
+from ..text import LONGEST
+from .bundle import SHOWN, Entry
 
 Mistakes = Iterator[tuple[str, str]]
 
@@ -60,13 +61,14 @@ def _reads(op: str, weight: Type, x: Type) -> bool:
 def strangers(graph: Graph, entries: Mapping[str, Entry]) -> Mistakes:
     """Entries that belong to no float tensor of the model, or not to this one."""
     named: dict[str, list[Value]] = {}
+    strange = 0  # finding the nearest of many names takes time, and no more are shown
     for value in graph.values():
         named.setdefault(value.name, []).append(value)
     for name, entry in entries.items():
         values = named.get(name, [])
         if len(values) != 1:
-            nearest = difflib.get_close_matches(name, named, 1)
-            hint = f"; nearest: {nearest[0]}" if nearest else ""
+            strange += not values
+            hint = "" if values or strange > SHOWN else _nearest(name, named)
             yield name, f"the model has {len(values)} tensors of this name" if values else f"the model has no such tensor{hint}"
         elif values[0].type.dtype is not DType.FLOAT32:
             yield name, f"the tensor must be float32: it is {values[0].type.dtype.value}"
@@ -76,6 +78,11 @@ def strangers(graph: Graph, entries: Mapping[str, Entry]) -> Mistakes:
                 yield name, "has a value, but the tensor is no constant"
             if entry.data is None and values[0].data is not None and not np.isfinite(values[0].array()).all():
                 yield name, "needs a value: the float constant is not finite"
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name[:LONGEST], [other for other in names if len(other) <= LONGEST], 1)
+    return f"; nearest: {found[0]}" if found else ""
 
 
 def gaps(graph: Graph, types: Mapping[Value, Type]) -> Mistakes:

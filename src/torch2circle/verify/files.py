@@ -22,7 +22,7 @@ from ..text import shown
 from .report import Comparison, Limits, compare, together
 
 EIGHT_BIT = (DType.INT8, DType.UINT8)
-MOST_RANDOM = 1 << 30
+MOST_RANDOM = 256 << 20
 """Bytes of random inputs: a file may claim any size."""
 Inputs = Mapping[str, Array] | Sequence[Array]
 

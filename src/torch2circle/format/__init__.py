@@ -2,10 +2,10 @@
 
 from .reader import Contents, read
 from .survey import Survey, survey
-from .whole import archive, must_be_free, whole_file, whole_folder
+from .whole import archive, destination, must_be_free, whole_file, whole_folder
 from .writer import misfit, save, size_of, to_bytes, unique_names, write
 
 __all__ = [
-    "Contents", "Survey", "archive", "misfit", "must_be_free", "read", "save", "size_of", "survey", "to_bytes",
+    "Contents", "Survey", "archive", "destination", "misfit", "must_be_free", "read", "save", "size_of", "survey", "to_bytes",
     "unique_names", "whole_file", "whole_folder", "write",
 ]  # fmt: skip

@@ -235,10 +235,13 @@ def _from_zip(path: Path, trust: bool) -> Model:
 
 
 def _from_torchscript(path: Path, archive: zipfile.ZipFile, trust: bool) -> Model:
-    findings = [] if trust else safety.suspicious_in_torchscript(archive)
+    try:
+        findings = [] if trust else safety.suspicious_in_torchscript(archive)
+    except (pickle.UnpicklingError, ValueError, IndexError, KeyError) as error:
+        raise LoadError(f"the TorchScript archive is damaged: {path}: {_first_line(error)}", hint="save or copy it again") from error
     if findings:
         hint = "if you trust its author, pass --trust-pickle"
-        raise LoadError(f"the TorchScript archive could reach files or other processes: {path}: {', '.join(findings[:5])}", hint=hint)
+        raise LoadError(f"the TorchScript archive could reach beyond its own tensors: {path}: {', '.join(findings[:5])}", hint=hint)
     try:
         model: Model = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:

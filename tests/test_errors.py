@@ -384,18 +384,21 @@ m = M().eval()
 """
 
 
-def test_ctrl_c(tmp_path: Path, environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended"), (signal.SIGHUP, 129, "ended")]
+)
+def test_signals_that_end_a_command(number: int, code: int, said: str, tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "sleeper.py").write_text(SLEEPER)
     process = subprocess.Popen(
         command("sleeper.py:m", "out.circle", *INPUT), cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True,
-        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell has its background jobs ignore it
+        preexec_fn=partial(signal.signal, number, signal.SIG_DFL),  # a shell has its background jobs ignore some
     )  # fmt: skip
     for _ in range(600):
         if (tmp_path / "running").exists() or process.poll() is not None:
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert said.strip() == "interrupted: no file was left half written"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err.strip() == f"{said}: no file was left half written"
     assert {path.name for path in tmp_path.iterdir()} <= {"sleeper.py", "running", "__pycache__"}

@@ -19,7 +19,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +47,7 @@ Methods = Mapping[str, Sequence[Any]]
 FACTORY_HINT = "pass package.module:factory (or file.py:factory) as the model, and the weights with --state state.pt"
 _SAVE_HINT = "save the model with torch.save(model, path), torch.jit.save or torch.export.save"
 _TORCHAO_HINT = "pip install torchao"
+_reading = threading.RLock()
 _DEEPEST = 100  # levels of modules; each costs three calls of Python's thousand
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")  # how torch.save began before PyTorch 1.6
 _DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool")}
@@ -101,7 +102,8 @@ def _exported(model: ExportedProgram, args: tuple[Any, ...] | None, kwargs: Mapp
     if args is None and kwargs is None:
         args, kwargs = _example_inputs(model)
     args, kwargs = tuple(args or ()), dict(kwargs or {})
-    module = model.module()
+    with _reading:  # the names of generated code are counted without a lock
+        module = model.module()
     # The signature has one name an argument; graph_signature.user_inputs has one a leaf.
     return Program(module, args, kwargs, "exported", _names(_parameters(module.forward), args, kwargs))
 
@@ -238,10 +240,13 @@ def _from_zip(path: Path, trust: bool, mmap: bool) -> Model:
 
 
 def _from_torchscript(path: Path, archive: zipfile.ZipFile, trust: bool) -> Model:
-    findings = [] if trust else safety.suspicious_in_torchscript(archive)
+    try:
+        findings = [] if trust else safety.suspicious_in_torchscript(archive)
+    except (pickle.UnpicklingError, ValueError, IndexError, KeyError) as error:
+        raise LoadError(f"the TorchScript archive is damaged: {path}: {_first_line(error)}", hint="save or copy it again") from error
     if findings:
         hint = "if you trust its author, pass --trust-pickle"
-        raise LoadError(f"the TorchScript archive could reach files or other processes: {path}: {', '.join(findings[:5])}", hint=hint)
+        raise LoadError(f"the TorchScript archive could reach beyond its own tensors: {path}: {', '.join(findings[:5])}", hint=hint)
     try:
         model: Model = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
@@ -329,10 +334,6 @@ def _malformed(module: nn.Module) -> str | None:
     return f"modules in modules, more than {_DEEPEST} levels"
 
 
-_reading = threading.RLock()
-"""What torch's unpickler may make is global, as are the search path and the filters of warnings: one thread at a time."""
-
-
 def _untrusted(path: Path, found: Scan, mmap: bool = False) -> Any:
     granted, refused = safety.allowed(found.names)
     if refused:
@@ -341,7 +342,7 @@ def _untrusted(path: Path, found: Scan, mmap: bool = False) -> Any:
     if found.fault:
         raise LoadError(f"the file does what torch.save does not write: {path}: {found.fault}", hint=_refusal([]))
     try:
-        with _reading, torch.serialization.safe_globals(granted), healed_while_unpickling():
+        with torch.serialization.safe_globals(granted), healed_while_unpickling():
             return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap and _can_be_mapped(path))
     except Exception as error:
         raise LoadError(f"the file cannot be read safely: {path}: {_reason(error)}", hint=_refusal([])) from error
@@ -371,7 +372,7 @@ def _importable(name: str) -> bool:
 
 def _trusted(path: Path, mmap: bool) -> Any:
     try:
-        with _reading, _importing_from(Path.cwd()), healed_while_unpickling():
+        with _importing_from(Path.cwd()), healed_while_unpickling():
             return torch.load(path, weights_only=False, map_location="cpu", mmap=mmap and _can_be_mapped(path))
     except (AttributeError, ImportError) as error:
         raise LoadError(f"the file needs a class that is not importable here: {path}: {_first_line(error)}", hint=FACTORY_HINT) from error
@@ -435,8 +436,9 @@ def _import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"not Python source: {path}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    with _reading:  # two files of one name in two threads
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
     return module
 
 
@@ -640,19 +642,24 @@ def _suggestion(module: nn.Module, kind: str) -> str | None:
 
 @contextmanager
 def _importing_from(*directories: Path) -> Iterator[None]:
-    """The directories come first on sys.path."""
-    before = list(sys.path)
-    sys.path[:0] = [str(directory) for directory in directories]
+    """The directories come first on sys.path, which other threads may change, too."""
+    added = [str(directory) for directory in directories]
+    sys.path[:0] = added
     try:
         yield
     finally:
-        sys.path[:] = before
+        for directory in added:
+            with suppress(ValueError):
+                sys.path.remove(directory)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No deprecation warnings from torch's own readers: the user cannot do anything about how a file was saved."""
-    with warnings.catch_warnings():
+    """One thread reads a file, without deprecation warnings from torch's own readers: nothing can be done about how a file was saved.
+
+    What torch's unpickler may make, the program it deserializes, how it unpickles convolutions and the filters of warnings are global.
+    """
+    with _reading, warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, UserWarning):
             warnings.simplefilter("ignore", category)
         yield

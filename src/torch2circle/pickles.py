@@ -34,10 +34,15 @@ _PACKED = re.compile(r"__torch__\.torch\.classes\.(quantized\.\w+PackedParamsBas
 
 @dataclass
 class Scan:
-    """The classes and functions that pickles refer to, as "module name", and what of their calls no file needs; None if nothing."""
+    """The classes and functions that pickles refer to, as "module name", and what of their calls no file needs; None if nothing.
+
+    ``storages`` are the tensors' numbers, as (type, name, count). It is None where a pickle has something else outside it, or was not read
+    to its end.
+    """
 
     names: set[str] = field(default_factory=set)
     fault: str | None = None
+    storages: set[tuple[str, str, int]] | None = field(default_factory=set)
 
 
 class _Global(str):
@@ -112,6 +117,8 @@ def _scan(data: Any, position: int, found: Scan, registered: Collection[str]) ->
                 stack.append(memo[data[position]])
             elif code == _LONG_BINGET:
                 stack.append(memo[int.from_bytes(data[position : position + 4], "little")])
+            elif code in _INTEGERS:
+                stack.append(int.from_bytes(data[position : position + size], "little", signed=code == _BININT))
             elif code != _PROTO:
                 stack.append(_MARK if code == _MARK_CODE else None)
             elif data[position] > 3:
@@ -122,8 +129,10 @@ def _scan(data: Any, position: int, found: Scan, registered: Collection[str]) ->
             stack.append(str(data[position + 4 : position + 4 + size], "utf-8", "replace") if size < 200 else None)
             position += 4 + size
         elif code in _LENGTH_BYTE:
-            stack.append(None)
-            position += 1 + data[position]
+            size = data[position]
+            number = int.from_bytes(data[position + 1 : position + 1 + size], "little", signed=True)
+            stack.append(number if code == _LONG1 and size <= 8 else None)
+            position += 1 + size
         elif code == _GLOBAL:
             first = data.find(b"\n", position)
             second = data.find(b"\n", first + 1)
@@ -157,6 +166,7 @@ def _scan(data: Any, position: int, found: Scan, registered: Collection[str]) ->
             if problem := _state(made, state):
                 fault(problem)
         elif code == _BINPERSID:
+            _outside(stack[-1], found)
             stack[-1] = None
         elif code == _STOP:
             stack.pop()
@@ -165,6 +175,7 @@ def _scan(data: Any, position: int, found: Scan, registered: Collection[str]) ->
             raise pickle.UnpicklingError("pickle protocol 4 or later")
         else:
             fault(f"opcode {_NAMES.get(code, hex(code))}")
+            found.storages = None
             return _names_behind(data, position - 1, found)
     raise ValueError("the pickle has no end")
 
@@ -214,6 +225,17 @@ def _state(made: Any, state: Any) -> str | None:
     return None
 
 
+def _outside(identity: Any, found: Scan) -> None:
+    """Note what a pickle refers to that is not in it."""
+    if isinstance(identity, _Tuple) and len(identity) == 5 and identity[0] == "storage":
+        _, kind, name, _, count = identity
+        if isinstance(kind, _Global) and isinstance(name, str) and isinstance(count, int):
+            if found.storages is not None:
+                found.storages.add((str(kind), name, count))
+            return
+    found.storages = None
+
+
 def _tuple(items: list[Any]) -> _Tuple:
     made = _Tuple(items)
     elements, levels = len(items), 0
@@ -238,7 +260,9 @@ _MARK_CODE, _PROTO, _STOP = _code("MARK"), _code("PROTO"), _code("STOP")
 _BINPUT, _LONG_BINPUT, _BINGET, _LONG_BINGET = _code("BINPUT"), _code("LONG_BINPUT"), _code("BINGET"), _code("LONG_BINGET")
 _GLOBAL, _REDUCE, _NEWOBJ, _BUILD = _code("GLOBAL"), _code("REDUCE"), _code("NEWOBJ"), _code("BUILD")
 _BINUNICODE, _BINPERSID = _code("BINUNICODE"), _code("BINPERSID")
-_LENGTH_BYTE = {_code("SHORT_BINSTRING"), _code("LONG1")}
+_BININT, _LONG1 = _code("BININT"), _code("LONG1")
+_LENGTH_BYTE = {_code("SHORT_BINSTRING"), _LONG1}
+_INTEGERS = {_code("BININT1"), _code("BININT2"), _BININT}
 # Opcodes by the bytes that follow.
 _FIXED = {
     _code(name): size

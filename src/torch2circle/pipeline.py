@@ -20,7 +20,7 @@ from . import __version__, samples, shapes, spec
 from .boundary import with_integer_io
 from .collecting import only_new
 from .errors import Bug, RecordError, TargetError, UnsupportedUse, UserError, WriteError
-from .format import is_as_written, save, to_bytes
+from .format import is_as_written, save, to_bytes, whole_file
 from .implant import Bundle, separate
 from .ir import Array, DType, Finding, Graph, Quant
 from .loading import Program, Runnable, program
@@ -377,9 +377,10 @@ def _written(folder: str | os.PathLike[str], stage: str, text: str) -> Path:
     path = Path(folder) / f"{stage}.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise WriteError(f"cannot write {path}: {error.strerror}") from error
+    with whole_file(path) as sink:
+        sink.write(text.encode())
     return path
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import spec
 from .errors import UserError, WriteError
-from .format import size_of
+from .format import destination, size_of
 from .ir import Finding, Graph
 from .pipeline import ExportedModel, metadata_of
 from .releases import first_release, latest
@@ -91,15 +91,15 @@ def must_be_writable(path: Path, size: int) -> None:
     """
     number = 0
     try:
-        if path.is_dir():
-            number = errno.EISDIR
-        elif not path.parent.is_dir():
-            number = errno.ENOENT if not path.parent.exists() else errno.ENOTDIR
-        elif not os.access(path.parent, os.W_OK | os.X_OK):
+        folder = destination(path)[0].parent
+        if not folder.is_dir():
+            number = errno.ENOENT if not folder.exists() else errno.ENOTDIR
+        elif not os.access(folder, os.W_OK | os.X_OK):
             number = errno.EACCES
-        elif shutil.disk_usage(path.parent).free < size:
+        elif shutil.disk_usage(folder).free < size:
             number = errno.ENOSPC
+        why = os.strerror(number)
     except OSError as error:
-        number = error.errno or errno.EIO
+        number, why = error.errno or errno.EIO, error.strerror or str(error)
     if number:
-        raise WriteError(f"cannot write {path}: {os.strerror(number)}", hint="name a file in a folder that exists and can be written to")
+        raise WriteError(f"cannot write {path}: {why}", hint="name a file in a folder that exists and can be written to")

@@ -465,12 +465,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.failure = error
             raise
 
-    def deterministic(self, op: str, bound: Mapping[str, Any], run: Callable[[], Any]) -> Any:
+    def deterministic(self, op: str, bound: Mapping[str, Any], run: Callable[[], Any], tries: int = 10) -> Any:
         """Many operators could draw random numbers, as dropout; only one that does is refused."""
-        before = torch.get_rng_state()
-        result = run()
-        if bound.get("generator") is not None or not torch.equal(before, torch.get_rng_state()):
-            torch.set_rng_state(before)
+        first = torch.get_rng_state()
+        for _ in range(tries):
+            before = torch.get_rng_state()
+            result = run()
+            if bound.get("generator") is None and torch.equal(before, torch.get_rng_state()):
+                break  # the generator is one for all threads: who draws does so each time
+        else:
+            torch.set_rng_state(first)
             hint = TRAINING if "dropout" in op else "make the model deterministic in eval mode"
             self.refuse("the model draws random numbers", op, bound, hint)
         return result
@@ -528,7 +532,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             hint = TRAINING if name.rpartition(".")[2] in STATISTICS else STATELESS
             self.refuse(f"the model writes its own state while it runs: {name}", op, bound, hint)
         if torch.Tag.nondeterministic_seeded in func.tags:
-            run = partial(self.deterministic, op, bound, run)
+            run = partial(self.deterministic, op, bound, run, 1)  # what has written cannot be tried again
         if storage not in self.living and not any(id(leaf) in self.number for leaf in pytree.tree_leaves(bound)):
             self.freeze(storage)
             return run()  # constants among themselves

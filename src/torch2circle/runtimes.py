@@ -175,7 +175,10 @@ def _close_idle() -> None:
 def _work(runtime: str, order: str, timeout: float) -> str:
     """Have an idle child, or a new one, do a line of work; how the child ended, or "" if it lives."""
     children = _idle.setdefault(runtime, [])
-    child = children.pop() if children else _Child(runtime)
+    try:
+        child = children.pop()
+    except IndexError:  # none, or another thread took the last one
+        child = _Child(runtime)
     if child.process.poll() is not None:  # ended by a Ctrl-C, which was meant for the parent
         child.close()
         child = _Child(runtime)

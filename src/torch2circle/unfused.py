@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,15 +14,29 @@ from torch import Tensor, nn
 from .ir import Finding
 
 
+class _FastPath:
+    """PyTorch's switch is one for all threads: the first one turns it off, and the last one gives it back as it was."""
+
+    lock = threading.Lock()
+    without = 0
+    before = True
+
+
 @contextmanager
 def without_fast_path() -> Iterator[None]:
     """``nn.MultiheadAttention`` and ``nn.TransformerEncoder`` call no fused operators, and make no nested tensors of padded ones."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    with _FastPath.lock:
+        if not _FastPath.without:
+            _FastPath.before = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+        _FastPath.without += 1
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        with _FastPath.lock:
+            _FastPath.without -= 1
+            if not _FastPath.without:
+                torch.backends.mha.set_fastpath_enabled(_FastPath.before)
 
 
 def padded_encoders(module: nn.Module) -> Iterator[Finding]:

@@ -8,10 +8,14 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 import click
 
@@ -28,7 +32,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the command line without the program's name; None takes the process's own.
 
     Raises:
-        SystemExit: with an error's own exit code, 0 without one, 130 after Ctrl-C.
+        SystemExit: with an error's own exit code, 0 without one, 130 after Ctrl-C, 143 after SIGTERM.
     """
     argv = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in argv
@@ -37,9 +41,12 @@ def main(args: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     quiet(debug)
     try:
-        result = cli.main(argv, prog_name="torch2circle", standalone_mode=False)
+        with _ended_by_signals():
+            result = cli.main(argv, prog_name="torch2circle", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         _exit(130, "interrupted: no file was left half written")
+    except _Ended as ended:
+        _exit(128 + ended.args[0], "ended: no file was left half written")
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -59,6 +66,30 @@ def quiet(debug: bool = False) -> None:
     warnings.filterwarnings("default" if debug else "ignore")
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
     logging.getLogger("torch2circle").setLevel(logging.DEBUG if debug else logging.ERROR)
+
+
+class _Ended(BaseException):
+    """By the signal that is its argument. No Exception, so that nobody takes it for a failure of what ran."""
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """What asks the process to end is raised, so that what is half done is undone: Python itself would end at once."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # nothing is to interrupt that
+        raise _Ended(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # others may not handle signals
+        return
+    asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, end) for number in asked if signal.getsignal(number) is signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _exit(code: int, message: str) -> None:

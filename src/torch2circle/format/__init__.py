@@ -3,10 +3,10 @@
 from .reader import Contents, read
 from .same import is_as_written
 from .survey import Survey, survey
-from .whole import archive, must_be_free, unfinished, whole_file, whole_folder
+from .whole import archive, destination, must_be_free, unfinished, whole_file, whole_folder
 from .writer import misfit, save, size_of, to_bytes, unique_names, write
 
 __all__ = [
-    "Contents", "Survey", "archive", "is_as_written", "misfit", "must_be_free", "read", "save", "size_of", "survey",
+    "Contents", "Survey", "archive", "destination", "is_as_written", "misfit", "must_be_free", "read", "save", "size_of", "survey",
     "to_bytes", "unfinished", "unique_names", "whole_file", "whole_folder", "write",
 ]  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
 import re
 import secrets
 import shutil
+import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +20,30 @@ from ..errors import WriteError
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of what is in an archive: the earliest that ZIP knows, so that the bytes depend on the content alone."""
 
+_unfinished: set[Path] = set()
+"""What is being written. An interruption can fall between the lines that would remove it."""
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unfinished.clear)  # they are the parent's
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    for part in list(_unfinished):
+        _remove(part)
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
+    shutil.rmtree(part, ignore_errors=True)
+    _unfinished.discard(part)
+
 
 def _part(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    """A hidden name beside ``target``, on the same file system, and not too long where that one is not."""
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
+    _unfinished.add(part)
+    return part
 
 
 def unfinished(path: str | os.PathLike[str]) -> list[Path]:
@@ -33,26 +56,63 @@ def unfinished(path: str | os.PathLike[str]) -> list[Path]:
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A sink that becomes the file at ``path`` at the end. ``path`` has the old file or the whole new one, whatever happens.
 
+    A symbolic link is followed, and the new file gets the permissions and the owner of the one it replaces. What is in it is on the disk
+    before its name is, so that a machine that fails leaves the one or the other file; which of them is not waited for.
+
     Raises:
-        WriteError: a missing folder, a full disk, a folder of that name.
+        WriteError: a missing folder, a full disk, a folder of that name, a file that may not be written, a pipe or device.
     """
-    target = Path(path)
-    part = _part(target)
+    part: Path | None = None
     try:
+        target, old = destination(path)
+        part = _part(target)
         with open(part, "x+b") as sink:
+            if old is not None:
+                _like(old, sink.fileno())
             yield sink
             sink.flush()
             os.fsync(sink.fileno())
         os.replace(part, target)
+        _unfinished.discard(part)
     except OSError as error:
-        raise WriteError(f"cannot write {target}: {error.strerror or error}", hint=_advice(error)) from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}", hint=_advice(error)) from error
     finally:
+        if part in _unfinished:
+            _remove(part)
+
+
+def destination(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result | None]:
+    """The file that writing to ``path`` makes or replaces, and what is there now.
+
+    Raises:
+        OSError: it is a folder, or a file that may not be written.
+        WriteError: a pipe, a socket or a device: it could not be replaced, and half of a file cannot be taken back.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        old = os.stat(target)
+    except FileNotFoundError:
+        return target, None
+    if stat.S_ISDIR(old.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(old.st_mode):
+        raise WriteError(f"cannot write {path}: a pipe or device, not a file", hint="name a file, and send it on from there")
+    if not os.access(target, os.W_OK):
+        raise OSError(errno.EACCES, "the file is write-protected")
+    return target, old
+
+
+def _like(old: os.stat_result, descriptor: int) -> None:
+    """Give a new file the owner and the permissions of the one that it replaces, as far as this user may."""
+    if hasattr(os, "fchown") and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
         with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+            os.fchown(descriptor, old.st_uid, old.st_gid)
+    if hasattr(os, "fchmod"):
+        os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
 
 
 def _advice(error: OSError) -> str:
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space or write to another disk"
     if error.errno == errno.ENOENT:
         return "create the folder first"
@@ -71,14 +131,27 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     part = _part(target)
     try:
         part.mkdir()
-        yield part
         if target.exists():
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
+        yield part
+        for path in part.rglob("*"):
+            if path.is_file():
+                _on_disk(path)
+        if os.name == "nt" and target.exists():
             target.rmdir()  # Windows renames onto nothing that exists
         part.rename(target)
+        _unfinished.discard(part)
     except OSError as error:
         raise _cannot_write(folder, error) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if part in _unfinished:
+            _remove(part)
+
+
+def _on_disk(path: Path) -> None:
+    """Wait until what is in the file is on the disk."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
 
 
 def must_be_free(folder: str | os.PathLike[str]) -> None:

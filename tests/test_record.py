@@ -700,5 +700,9 @@ def test_parts_of_arguments_are_found_wherever_they_are() -> None:
     arguments = {"a": a, "number": 1, "list": [b, None, 2], "dict": {"x": c}, "nested": [[d], (1, 2)], "name": "n", "sizes": [1, 2]}
     tensors = [part for part in trees.parts(arguments) if isinstance(part, torch.Tensor)]
     assert [id(t) for t in tensors] == [id(t) for t in (a, b, c, d)]
-    changed = {name: trees.mapped(lambda leaf: leaf.shape[0] if isinstance(leaf, torch.Tensor) else leaf, v) for name, v in arguments.items()}
+
+    def length(leaf: object) -> object:
+        return leaf.shape[0] if isinstance(leaf, torch.Tensor) else leaf
+
+    changed = {name: trees.mapped(length, value) for name, value in arguments.items()}
     assert changed == {**arguments, "a": 0, "list": [1, None, 2], "dict": {"x": 2}, "nested": [[3], (1, 2)]}

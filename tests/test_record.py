@@ -16,6 +16,7 @@ from torch.ao import quantization as Q
 from torch.utils import _pytree as pytree
 
 import torch2circle
+from torch2circle import trees
 from torch2circle.errors import RecordError
 from torch2circle.quant import array_of
 from torch2circle.record import Call, Recording, Ref, record
@@ -692,3 +693,16 @@ def test_two_threads_record_one_module() -> None:
         thread.join()
     assert len(results) == 3
     assert len(set(results)) == 1
+
+
+def test_parts_of_arguments_are_found_wherever_they_are() -> None:
+    a, b, c, d = (torch.zeros(i) for i in range(4))
+    arguments = {"a": a, "number": 1, "list": [b, None, 2], "dict": {"x": c}, "nested": [[d], (1, 2)], "name": "n", "sizes": [1, 2]}
+    tensors = [part for part in trees.parts(arguments) if isinstance(part, torch.Tensor)]
+    assert [id(t) for t in tensors] == [id(t) for t in (a, b, c, d)]
+
+    def length(leaf: object) -> object:
+        return leaf.shape[0] if isinstance(leaf, torch.Tensor) else leaf
+
+    changed = {name: trees.mapped(length, value) for name, value in arguments.items()}
+    assert changed == {**arguments, "a": 0, "list": [1, None, 2], "dict": {"x": 2}, "nested": [[3], (1, 2)]}

@@ -130,7 +130,8 @@ def test_an_operator_that_is_wrong_is_graded_so(exported: ExportedModel) -> None
     (number,) = (node.out.origin.tensor for node in exported.graph.nodes() if node.op == "MUL" and node.out.origin)
     wrong = array_of(exported.recording.tensors[number]).copy()
     wrong.flat[0] = 100 if wrong.flat[0] < 50 else 0
-    side = report_facts(replace(exported, corrected={number: wrong}), targets=["onert"])["targets"][0]
+    judged = replace(exported.judge(), corrected={number: wrong})
+    side = report_facts(replace(exported, judge=lambda: judged), targets=["onert"])["targets"][0]
     assert [node["name"] for node in side["nodes"] if node["grade"] == "off"] == ["product"]
     assert side["verified"]["worst"] == "product"
     assert 'class="node off"' in drawing(side)

@@ -54,7 +54,7 @@ def _quant_of(tensor: torch.Tensor, where: Where) -> Quant:
         quant = Quant(scales.numpy().astype(np.float32), zero_points.numpy().astype(np.int64), tensor.q_per_channel_axis())
     else:
         raise UnsupportedUse("qscheme", str(scheme), "per_tensor_affine, per_channel_affine", where=where)
-    if not (np.isfinite(quant.scale).all() and (quant.scale > 0).all()):
+    if not (quant.scale.min(initial=1) > 0 and quant.scale.max(initial=1) < np.inf):  # NaN is neither
         bad = quant.scale[~(np.isfinite(quant.scale) & (quant.scale > 0))][0]
         raise QuantizationError(
             f"a scale must be a positive number: {bad}", where=where, hint="calibrate the model with real data before convert()"

@@ -142,6 +142,7 @@ class Context:
         self.builder, self.call, self.order, self.where = builder, call, order, call.where
         self.orders: dict[str, Perm] = {}  # of results that are none of the recorded tensors
         self.outs = [builder.recording.tensors[i] for i in call.outs]
+        self._types: dict[int, Type] = {}
 
     # -- facts about the call
 
@@ -152,8 +153,10 @@ class Context:
 
     def out_type(self, index: int = 0) -> Type:
         """The type PyTorch's result has, in PyTorch's order; plain integers do not know their scale, but the builder may."""
-        type_ = type_of(self.outs[index], self.where)
-        return replace(type_, quant=self.builder.quants.get(self.call.outs[index], type_.quant))
+        if index not in self._types:
+            self._types[index] = type_of(self.outs[index], self.where)
+        type_, number = self._types[index], self.call.outs[index]
+        return replace(type_, quant=self.builder.quants[number]) if number in self.builder.quants else type_
 
     def recorded(self, argument: str) -> Tensor:
         """What PyTorch was given for an argument that is a tensor."""

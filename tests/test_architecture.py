@@ -20,7 +20,7 @@ ROWS = [
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion",
+        "scales", "implant", "runtimes", "samples", "states", "mapping", "checks", "difference", "conversion",
     },
     {"verify", "nnpackage"},
     {"pipeline"},

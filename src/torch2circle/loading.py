@@ -33,6 +33,7 @@ from . import safety, states
 from .errors import LoadError
 from .healing import heal, healed_while_unpickling
 from .ir import Where
+from .mapping import can_be_mapped
 
 Model = nn.Module | ExportedProgram
 Runnable = Model | Callable[..., Any]
@@ -305,7 +306,7 @@ def _untrusted(path: Path, names: set[str], mmap: bool) -> Any:
         raise LoadError(message, hint=_refusal(refused))
     try:
         with torch.serialization.safe_globals(granted), healed_while_unpickling():
-            return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap and _can_be_mapped(path))
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap and can_be_mapped(path))
     except Exception as error:
         raise LoadError(f"the file cannot be read safely: {path}: {_reason(error)}", hint=_refusal([])) from error
 
@@ -335,19 +336,11 @@ def _importable(name: str) -> bool:
 def _trusted(path: Path, mmap: bool) -> Any:
     try:
         with _importing_from(Path.cwd()), healed_while_unpickling():
-            return torch.load(path, weights_only=False, map_location="cpu", mmap=mmap and _can_be_mapped(path))
+            return torch.load(path, weights_only=False, map_location="cpu", mmap=mmap and can_be_mapped(path))
     except (AttributeError, ImportError) as error:
         raise LoadError(f"the file needs a class that is not importable here: {path}: {_first_line(error)}", hint=FACTORY_HINT) from error
     except Exception as error:
         raise LoadError(f"the file cannot be read: {path}: {_reason(error)}") from error
-
-
-def _can_be_mapped(path: Path) -> bool:
-    """Whether all is stored: in a mapped archive torch.load takes what is compressed for the numbers themselves."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 # Factories

@@ -20,7 +20,8 @@ ROWS = [
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "one_scale", "collecting"},
     {
         "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "pickles", "archives", "scales", "implant", "runtimes", "samples", "states", "checks", "difference", "conversion", "junit",
+        "pickles", "archives", "scales", "implant", "runtimes", "samples", "states", "mapping", "checks", "difference", "conversion",
+        "junit",
     },
     {"verify", "nnpackage"},
     {"pipeline"},

@@ -6,6 +6,7 @@ import json
 import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 import torch2circle
 from torch2circle.errors import LoadError, MissingRuntime
 from torch2circle.loading import load
+from torch2circle.mapping import can_be_mapped
 
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 
@@ -312,6 +314,58 @@ def test_what_is_compressed_is_read(factory: Factory, tmp_path: Path) -> None:
     recompressed(path)
     loaded: Any = load(factory(on_meta), state=path)
     assert torch.equal(loaded.embed.weight, weights()["embed.weight"])
+
+
+def changed(path: Path, of: bytes, to: bytes) -> None:
+    """The same archive with every ``of`` in its pickle replaced."""
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data.replace(of, to) if name.endswith("data.pkl") else data)
+
+
+@pytest.mark.parametrize("elements", [200, 10**9])
+def test_a_tensor_larger_than_its_record_is_refused(elements: int, factory: Factory, tmp_path: Path) -> None:
+    """Mapped, torch.load would go on with the bytes behind it."""
+    path = to_pt({"shift": torch.arange(77.0)}, tmp_path)
+    changed(path, b"K\x4d", b"J" + struct.pack("<i", elements))
+    raw = torch.load(path, mmap=True)["shift"] if elements == 200 else None
+    assert raw is None or raw.shape == (200,)
+    assert not can_be_mapped(path)
+    with pytest.raises(LoadError, match=r"record size .* does not match expected size"):
+        load(factory(Net), state=path)
+
+
+STATES: dict[str, Callable[[], Any]] = {
+    "types": lambda: {str(t): torch.ones(5, dtype=t) for t in (torch.int8, torch.bool, torch.bfloat16, torch.float64, torch.complex64)},
+    "quantized": lambda: {"q": torch.quantize_per_channel(torch.ones(3, 4), torch.ones(3), torch.zeros(3), 0, torch.qint8)},
+    "views": lambda: {"whole": (whole := torch.arange(9.0)), "part": whole[2:5], "turned": whole.reshape(3, 3).t()},
+    "nested": lambda: {"model": {"w": torch.ones(2), "e": torch.ones(0)}, "rest": [None, True, 2.5, (1, 2, 3, 4), -70000, 2**40, (), []]},
+    "packed": lambda: torch.ao.nn.quantized.Linear(4, 3).state_dict(),
+    "modules": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.LSTM(3, 4), nn.Embedding(4, 3), nn.TransformerEncoderLayer(8, 2)),
+    "many": lambda: {f"w{i}": torch.full((i,), 1.0 * i) for i in range(700)},
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_torch_save_writes_can_be_mapped(name: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of quantized tensors, that they are deprecated
+        torch.save(STATES[name](), tmp_path / "state.pt")
+    assert can_be_mapped(tmp_path / "state.pt")
+
+
+def test_what_else_there_is_cannot(tmp_path: Path) -> None:
+    path = to_pt(weights(), tmp_path)
+    recompressed(path)
+    assert not can_be_mapped(path)
+    torch.save(weights(), path, pickle_protocol=4)
+    assert not can_be_mapped(path)
+    torch.save(weights(), path, _use_new_zipfile_serialization=False)
+    assert not can_be_mapped(path)
+    path.write_bytes(b"PK")
+    assert not can_be_mapped(path)
 
 
 def test_a_state_of_the_old_format_is_read(factory: Factory, tmp_path: Path) -> None:

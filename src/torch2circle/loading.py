@@ -36,6 +36,7 @@ from .archives import bomb, irregular
 from .errors import LoadError
 from .healing import heal, healed_while_unpickling
 from .ir import Where
+from .mapping import can_be_mapped
 from .pickles import Scan
 
 Model = nn.Module | ExportedProgram
@@ -343,7 +344,7 @@ def _untrusted(path: Path, found: Scan, mmap: bool = False) -> Any:
         raise LoadError(f"the file does what torch.save does not write: {path}: {found.fault}", hint=_refusal([]))
     try:
         with torch.serialization.safe_globals(granted), healed_while_unpickling():
-            return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap and _can_be_mapped(path))
+            return torch.load(path, weights_only=True, map_location="cpu", mmap=mmap and can_be_mapped(path))
     except Exception as error:
         raise LoadError(f"the file cannot be read safely: {path}: {_reason(error)}", hint=_refusal([])) from error
 
@@ -373,19 +374,11 @@ def _importable(name: str) -> bool:
 def _trusted(path: Path, mmap: bool) -> Any:
     try:
         with _importing_from(Path.cwd()), healed_while_unpickling():
-            return torch.load(path, weights_only=False, map_location="cpu", mmap=mmap and _can_be_mapped(path))
+            return torch.load(path, weights_only=False, map_location="cpu", mmap=mmap and can_be_mapped(path))
     except (AttributeError, ImportError) as error:
         raise LoadError(f"the file needs a class that is not importable here: {path}: {_first_line(error)}", hint=FACTORY_HINT) from error
     except Exception as error:
         raise LoadError(f"the file cannot be read: {path}: {_reason(error)}") from error
-
-
-def _can_be_mapped(path: Path) -> bool:
-    """Whether all is stored: in a mapped archive torch.load takes what is compressed for the numbers themselves."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
 
 
 # Factories

@@ -26,7 +26,7 @@ def identity(value: Value) -> object:
 
 
 def by_layer(graphs: Iterable[Graph]) -> dict[str, int]:
-    """Bytes of constants by the place in the model whose operator reads them first; by their own name where no operator knows its place."""
+    """Bytes of constants by layer: the module that they are called after, and the line that reads them first."""
     graphs = list(graphs)
     readers: dict[Value, Where] = {}
     for graph in graphs:
@@ -37,13 +37,14 @@ def by_layer(graphs: Iterable[Graph]) -> dict[str, int]:
     sizes: Counter[str] = Counter()
     constants = {identity(value): value for graph in reversed(graphs) for value in graph.values() if value.data is not None}
     for value in constants.values():
-        sizes[_layer(readers.get(value, Where())) or value.name or "<no name>"] += value.type.nbytes
+        sizes[_layer(value.name, readers.get(value, Where()))] += value.type.nbytes
     return dict(sizes)
 
 
-def _layer(where: Where) -> str:
-    line = f"({where.file}:{where.line})" if where.file else ""
-    return " ".join(filter(None, (where.module or ("<top>" if line else ""), line)))
+def _layer(name: str, reader: Where) -> str:
+    """``layers.0 (net.py:12)`` of ``layers.0.weight``. The reader's own module may be another: that of a fused activation."""
+    module = name.rpartition(".")[0] or name or "<no name>"
+    return f"{module} ({reader.file}:{reader.line})" if reader.file else module
 
 
 def too_large(size: int, layers: Mapping[str, int]) -> WriteError:

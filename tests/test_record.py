@@ -399,7 +399,8 @@ def test_random_numbers_are_refused_and_an_idle_dropout_is_not() -> None:
 def test_a_shape_that_depends_on_data_is_refused() -> None:
     refused(lambda x: x.nonzero(), X, says="the shape of a result depends on the data: aten::nonzero")
     refused(lambda x: x[x > 0], X, says="the shape of a result depends on the data: aten::index.Tensor")
-    assert ops(record(lambda x: x[:, torch.tensor([2, 0])], (X,))) == ["aten::index.Tensor"]
+    # in older releases of PyTorch the colon is a call of its own
+    assert [op for op in ops(record(lambda x: x[:, torch.tensor([2, 0])], (X,))) if op != "aten::slice.Tensor"] == ["aten::index.Tensor"]
     assert ops(record(lambda x: x[torch.tensor([True, False])], (X,))) == ["aten::index.Tensor"]
 
 
@@ -435,7 +436,7 @@ class Inner(nn.Module):
 
 def test_an_error_of_the_model_names_module_and_line() -> None:
     model = nn.Sequential(nn.Identity(), Inner()).eval()
-    error = refused(model, IMAGE, says="the model cannot run on these inputs: RuntimeError: mat1 and mat2")
+    error = refused(model, IMAGE, says="mat1 and mat2 shapes cannot be multiplied")
     assert error.where is not None
     assert (error.where.module, Path(error.where.file).name) == ("1.tail.1", HERE)
     assert error.where.line == line_of(Inner, "self.tail(x)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 import torch2circle
+from torch2circle import runtimes
 from torch2circle.cli import main
 from torch2circle.errors import WriteError
 from torch2circle.format import whole, whole_file, whole_folder
@@ -300,6 +302,23 @@ def test_many_writers_of_one_file(tmp_path: Path) -> None:
     reader.join()
     assert seen <= set(contents)
     assert hidden(tmp_path) == []
+
+
+def test_no_room_for_temporary_files(circle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """``verify`` hands inputs to a runtime through files."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if not runtimes.available("onert"):
+        pytest.skip("onert is not installed")
+    monkeypatch.setattr(runtimes, "_save", full)
+    with pytest.raises(SystemExit) as left:
+        main(["verify", str(circle), str(circle)])
+    assert left.value.code == WriteError.exit_code
+    err = capfd.readouterr().err
+    assert "cannot write temporary files: No space left on device" in err
+    assert "TMPDIR" in err
 
 
 # What else could write

@@ -64,7 +64,12 @@ def test_no_avoidable_moves(name: str, engine: str) -> None:
 @pytest.mark.parametrize("engine", ["fbgemm", "qnnpack"])
 @pytest.mark.parametrize("target", ["onert", "litert"])
 def test_same_top_class_on_photos(engine: str, target: str) -> None:
-    """EfficientNet-Lite0 with trained weights: the same class as quantized PyTorch wherever its two best scores are over 2 LSB apart."""
+    """EfficientNet-Lite0 with trained weights: the same class as quantized PyTorch wherever its two best scores are clearly apart.
+
+    What 60 layers of roundings leave are 1 LSB (root mean square) and up to 5 in one of 1,000 scores, so that the two best ones come closer
+    to each other by 6 in none of the photos. How far apart they are depends on the calibration, which PyTorch computes otherwise on other
+    CPUs and with other numbers of threads.
+    """
     model, _ = zoo.efficientnet_lite0(engine)
     decided = 0
     for name, x in photos.for_test().items():
@@ -73,10 +78,11 @@ def test_same_top_class_on_photos(engine: str, target: str) -> None:
         got = _run(export, target, x)
         step = _output_scale(export)
         first, second = torch.topk(want[0], 2).values.tolist()
-        if round((first - second) / step) > 2:
+        assert np.abs(got.reshape(-1) - want[0].numpy()).max() < 8.5 * step, name
+        if round((first - second) / step) > 6:
             decided += 1
             assert int(got.argmax()) == int(want.argmax()), name
-    assert decided >= 6  # of eight photos; an unsure network would make the rule empty
+    assert decided >= 5  # of eight photos; an unsure network would make the rule empty
 
 
 def test_bias_rounding_explains_every_difference() -> None:

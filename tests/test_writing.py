@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 import torch2circle
+from torch2circle import runtimes
 from torch2circle.cli import main
 from torch2circle.errors import WriteError
 from torch2circle.format import whole, whole_file, whole_folder
@@ -35,6 +37,17 @@ def hidden(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.endswith(".part")]
 
 
+# A process may also end before it has the command's handler of SIGTERM, or after.
+EXITS = {
+    "killed": {0, -9},
+    "interrupted": {0, 130},
+    "terminated": {0, 143, -15},
+    "limit for files": {9},
+    "disk full": {9},
+    "disk read-only": {9},
+}
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="its trials are forks")
 def test_killed_interrupted_and_without_room(tmp_path: Path) -> None:
     """A few of the trials of tools/crash.py, at the same moments each time as far as the machine's speed is the same."""
@@ -48,8 +61,7 @@ def test_killed_interrupted_and_without_room(tmp_path: Path) -> None:
         assert not counts.get("temporary"), case
         assert case.startswith("killed") or not counts.get("part"), case
         codes = {int(key.split()[1]) for key in counts if key.startswith("exit ")}
-        assert codes <= {"killed": {0, -9}, "interrupted": {0, 130}, "terminated": {0, 143}, "limit for files": {9}, "disk full": {9},
-                         "disk read-only": {9}}.get(case.partition(",")[0], {0}), case  # fmt: skip
+        assert codes <= EXITS.get(case.partition(",")[0], {0}), case
         if case.startswith(("disk", "limit")):
             assert counts["old"] == 4, case
 
@@ -300,6 +312,23 @@ def test_many_writers_of_one_file(tmp_path: Path) -> None:
     reader.join()
     assert seen <= set(contents)
     assert hidden(tmp_path) == []
+
+
+def test_no_room_for_temporary_files(circle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """``verify`` hands inputs to a runtime through files."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if not runtimes.available("onert"):
+        pytest.skip("onert is not installed")
+    monkeypatch.setattr(runtimes, "_save", full)
+    with pytest.raises(SystemExit) as left:
+        main(["verify", str(circle), str(circle)])
+    assert left.value.code == WriteError.exit_code
+    err = capfd.readouterr().err
+    assert "cannot write temporary files: No space left on device" in err
+    assert "TMPDIR" in err
 
 
 # What else could write

@@ -83,6 +83,8 @@ class Trials:
             command(["convert", str(self.folder / f"{model}.circle"), str(path)])
         except SystemExit as left:
             code = left.code if isinstance(left.code, int) else 0
+        except KeyboardInterrupt:  # before the command began, or behind its end
+            code = 130
         finally:
             os._exit(code)
 

@@ -5,6 +5,7 @@ Data goes to standard output, progress and errors to standard error. torch is im
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -19,7 +20,7 @@ from types import FrameType
 
 import click
 
-from ..errors import Bug, Torch2CircleError
+from ..errors import Bug, Torch2CircleError, WriteError
 from ..text import lines
 from . import batch, bundles, export, files, inspect, ops, report, verify  # noqa: F401  # each adds its commands to the group
 from .group import cli
@@ -56,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        ours = error if isinstance(error, Torch2CircleError) else Bug(f"{type(error).__name__}: {error}")
+        ours = error if isinstance(error, Torch2CircleError) else _no_room(error) or Bug(f"{type(error).__name__}: {error}")
         _exit(ours.exit_code, f"{click.style('error:', fg='red', bold=True)} {lines(click.unstyle(str(ours)))}")
     sys.exit(result if isinstance(result, int) else 0)  # an int is how click hands on what --help and --version exit with
 
@@ -66,6 +67,16 @@ def quiet(debug: bool = False) -> None:
     warnings.filterwarnings("default" if debug else "ignore")
     logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
     logging.getLogger("torch2circle").setLevel(logging.DEBUG if debug else logging.ERROR)
+
+
+def _no_room(error: Exception) -> WriteError | None:
+    """A disk that is full, or may not be written, is no bug of ours; what a command writes itself is told by its path."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        return None
+    import tempfile
+
+    hint = f"free some space, or have TMPDIR name another folder than {tempfile.gettempdir()}"
+    return WriteError(f"cannot write temporary files: {error.strerror}", hint=hint)
 
 
 class _Ended(BaseException):

@@ -8,6 +8,8 @@ The yardstick is what no exporter can do without: one recorded forward pass, and
 time steps, seconds an operator against those of the smallest. Linear is 1.
 
 ``--report`` shows what the HTML report takes against verifying in each of its runtimes once.
+
+``--peers`` as the first argument compares with other exporters (``--peers --help``), ``--latency`` races files in their runtimes.
 """
 
 from __future__ import annotations
@@ -289,6 +291,11 @@ def show(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    for flag, tool in (("--peers", "peers.compare"), ("--latency", "latency")):
+        if sys.argv[1:2] == [flag]:  # these have options of their own
+            del sys.argv[1]
+            import_module(tool).main()
+            return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="resnet50", help="a name of tests/zoo.py, or efficientnet_lite0")
     parser.add_argument("--engine", default="fbgemm")

@@ -30,7 +30,7 @@ LITERT = replace(
         *islands.faster_in_float("HARD_SWISH", "PRELU", "GELU", "SOFTMAX"),
         substitutes.places_in_int32,
         *map(substitutes.clamp_as_pool, ACTIVATIONS),
-        *(substitutes.clamp_as_extremes(op, DType.INT8, why="the kernel of the clamp is slow, those of these are not") for op in ACTIVATIONS),
+        *(substitutes.clamp_as_extremes(op, DType.INT8, why="the kernel of the clamp is slow, and theirs are not") for op in ACTIVATIONS),
     ],
     last_rules=nibbles.in_nibbles(_BARE.verdict, RIGHT),
 )

@@ -8,6 +8,8 @@ The yardstick is what no exporter can do without: one recorded forward pass, and
 ``--growth`` shows how the time grows with operators and with bytes, as an exponent: linear is 1.
 ``--start`` shows how long the command line takes until it says something.
 ``--report`` shows what the HTML report takes against verifying in each of its runtimes once.
+
+``--peers`` as the first argument compares with other exporters (``--peers --help``), ``--latency`` races files in their runtimes.
 """
 
 from __future__ import annotations
@@ -53,6 +55,11 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
+    for flag, tool in (("--peers", "peers.compare"), ("--latency", "latency")):
+        if sys.argv[1:2] == [flag]:  # these have options of their own
+            del sys.argv[1]
+            import_module(tool).main()
+            return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="resnet50", help=f"{', '.join(models.MODELS)}, a name of tests/zoo.py, or efficientnet_lite0")
     parser.add_argument("--engine", default="fbgemm", help="of PyTorch's quantization; with --all several, by commas")

@@ -76,7 +76,7 @@ CASES = [
     Case("adaptive3d.to_one", lambda: ints(nn.AdaptiveAvgPool3d(1), NCDHW, dtype=INT8)),
     Case("adaptive3d._aten", lambda: ints(lambda a: T._adaptive_avg_pool3d(a, [1, 2, 2]), (2, 3, 5, 8, 6))),
     Case("float.max_pool", lambda: floating(nn.MaxPool2d(3, 2, 1), (2, 5, 8, 11))),
-    Case("float.max_pool.behind_relu", lambda: floating(Seq(nn.Conv2d(5, 3, 1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)), (2, 5, 8, 11))),
+    Case("float.max_pool.behind_relu", lambda: floating(Seq(nn.Conv2d(5, 3, 1), nn.ReLU(), nn.MaxPool2d(3, 2, 1)), (2, 5, 8, 11)), FLOAT),
     Case("float.max_pool_ceil", lambda: floating(nn.MaxPool2d((3, 2), ceil_mode=True), (2, 5, 8, 11))),
     Case("float.max_pool_dilated", lambda: floating(nn.MaxPool2d(3, 2, 1, dilation=2), (2, 5, 8, 11))),
     Case("float.max_pool_indices_unread", lambda: floating(lambda a: F.max_pool2d(a, 2, return_indices=True)[0], (2, 5, 8, 11))),

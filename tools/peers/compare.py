@@ -1,6 +1,6 @@
 """torch2circle and other exporters on the same models: time, memory, operators, and how fast the files are.
 
-    python tools/peers/compare.py --tinynn PATH [--models resnet18 ...] [--peers tico litert-torch tinynn] [--latency] [--out build/peers]
+    python tools/peers/compare.py --tinynn PATH [--models resnet18 ...] [--only tico litert-torch tinynn] [--latency] [--out build/peers]
 
 Each export is a process of its own in the peer's environment below ``--out``, which is made from PyPI when it is first needed;
 TinyNeuralNetwork is not there, and ``--tinynn`` names a checkout. Rounds alternate, and the least seconds count; ratios are to ours.
@@ -110,10 +110,10 @@ def rows(name: str, found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, .
 
 
 def raced(found: Mapping[str, Mapping[str, Any]], spec: str, threads: int, turns: int) -> dict[str, dict[str, Any]]:
-    """The files that there are in their runtimes, and PyTorch itself; ours first."""
+    """The files that there are in their runtimes, and in PyTorch the model that ``spec`` makes, if any; ours first."""
     files = {peer: facts["file"] for peer, facts in found.items() if "error" not in facts}
     contenders = {peer: files[peer] for peer in sorted(files, key=lambda peer: peer != "ours")}
-    if "litert_pt2e" not in spec:
+    if spec and "litert_pt2e" not in spec:
         contenders["pytorch"] = spec
     return ratios(race(contenders, threads, turns))
 
@@ -121,11 +121,13 @@ def raced(found: Mapping[str, Mapping[str, Any]], spec: str, threads: int, turns
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", help="beginnings of names; all without it")
-    parser.add_argument("--peers", nargs="+", default=[peer for peer in PACKAGES if peer != "ours"], choices=list(PACKAGES))
+    parser.add_argument("--only", nargs="+", default=[peer for peer in PACKAGES if peer != "ours"], choices=list(PACKAGES))
     parser.add_argument("--out", type=Path, default=Path("build/peers"))
     parser.add_argument("--tinynn", type=Path, help="a checkout of TinyNeuralNetwork")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--latency", action="store_true", help="race the files, and PyTorch itself")
+    parser.add_argument("--latency", action="store_true", help="race the files")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--pytorch", action="store_true", help="race PyTorch itself, too")
     parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -139,12 +141,12 @@ def compare(options: argparse.Namespace) -> None:
     speeds: list[tuple[str, ...]] = [("model", "threads", "contender", "least ms", "median ms", "ratio", "ratio of medians")]
     everything: dict[str, Any] = {}
     for name in names:
-        found = compared(name, options.peers, options.out, options.tinynn, options.rounds)
+        found = compared(name, options.only, options.out, options.tinynn, options.rounds)
         everything[name] = {"export": found}
         table += rows(name, found)
         print(*("  ".join(row) for row in rows(name, found)), sep="\n", file=sys.stderr, flush=True)
-        for threads in (1, 2) if options.latency else ():
-            race_ = raced(found, MODELS[name], threads, options.turns)
+        for threads in options.threads if options.latency else ():
+            race_ = raced(found, MODELS[name] if options.pytorch else "", threads, options.turns)
             everything[name][f"latency_{threads}"] = race_
             for who, row in race_.items():
                 keys = ("least_ms", "median_ms", "ratio_least", "ratio_median")

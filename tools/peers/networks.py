@@ -21,6 +21,7 @@ def zoo() -> Any:
 def floating(name: str, size: int = 224) -> tuple[nn.Module, Tensor]:
     """One of torchvision's networks in float, with batch norms that have seen photos."""
     networks = zoo()
+    networks.torchvision()
     torch.manual_seed(0)
     views = torch.cat(list(networks.photos.for_test(size).values()))
     model: nn.Module = getattr(import_module("torchvision.models"), name)(weights=None)

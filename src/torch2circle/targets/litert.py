@@ -28,9 +28,10 @@ LITERT = replace(
         recurrent.states_in_variables,
         recurrent.stored_sequence_weights(_BARE.runs),
         *islands.island(_BARE.runs, islands.ISLANDS),
-        *islands.faster_in_float("HARD_SWISH"),
+        *islands.faster_in_float("HARD_SWISH", "PRELU", "GELU", "SOFTMAX"),
         substitutes.places_in_int32,
-        *(substitutes.clamp_as_extremes(op, DType.INT8, why="XNNPACK runs these, and not the clamp on integers") for op in ACTIVATIONS),
+        *map(substitutes.clamp_as_pool, ACTIVATIONS),
+        *(substitutes.clamp_as_extremes(op, DType.INT8, why="the kernel of the clamp is slow, and theirs are not") for op in ACTIVATIONS),
     ],
     last_rules=nibbles.in_nibbles(_BARE.verdict, RIGHT),
 )

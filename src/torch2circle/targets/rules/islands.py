@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...arithmetic import dequantized
-from ...ir import Node, Value
+from ...ir import DType, Node, Value
 from ...optimize.engine import Replacement, Rule, emit, rule
 from .common import float_type
 
@@ -36,7 +36,8 @@ def island(runs: Callable[[Node], bool], ops: Sequence[str], why: str = IN_FLOAT
 
 def faster_in_float(*ops: str) -> list[Rule]:
     """The same for operators whose kernel on integers is right, but slow."""
-    return island(lambda _: False, ops, "XNNPACK runs this in float only, and going on in another kernel takes longer than that")
+    why = "XNNPACK runs this in float only, and another kernel in between takes longer than that"
+    return island(lambda node: node.out.type.dtype is DType.INT16, ops, why)
 
 
 def _in_float(node: Node, value: Value) -> Value:

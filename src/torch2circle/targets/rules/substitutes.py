@@ -196,6 +196,20 @@ def clamp_as_extremes(op: str, *dtypes: DType, why: str) -> Rule:
     return extremes
 
 
+def clamp_as_pool(op: str) -> Rule:
+    """A clamp of images of int8 as the largest element of windows of one, which is clamped."""
+    window = {"filter_height": 1, "filter_width": 1, "stride_h": 1, "stride_w": 1, "padding": "VALID"}
+
+    @rule(op, why="XNNPACK runs a pool of integers that clamps what it gives, but no clamp")
+    def pool(node: Node) -> Replacement:
+        x = operand(node)
+        if x.type.dtype is not DType.INT8 or x.type != node.out.type or x.type.rank != 4:
+            return None
+        return emit("MAX_POOL_2D", x.type, x, like=node, fused_activation_function=op, **window)
+
+    return pool
+
+
 def _bound(node: Node, bound: float) -> Value:
     type_ = replace(node.out.type, shape=())
     array = np.array(bound, np.float32) if type_.quant is None else quantized(np.array(bound), type_)

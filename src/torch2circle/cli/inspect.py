@@ -43,7 +43,8 @@ def inspect(file: Path, operators: bool, tensors: bool, as_json: bool, as_dot: b
     if as_json:
         from ..overview import overview
 
-        click.echo(json.dumps(overview(whole), indent=2))
+        json.dump(overview(whole), click.get_text_stream("stdout"), indent=2)  # the text as a whole would take more than the facts
+        click.echo()
     elif as_dot:
         from ..dot import dot
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def inspect(file: Path, operators: bool, tensors: bool, as_json: bool, as_dot: b
     if as_json:
         from ..overview import overview
 
-        json.dump(overview(whole), click.get_text_stream("stdout"), indent=2)  # the text as a whole would take more than the facts
+        json.dump(overview(whole), sys.stdout, indent=2)  # the text as a whole would take more than the facts
         click.echo()
     elif as_dot:
         from ..dot import dot

@@ -39,6 +39,18 @@ def methods():
 def unsupported():
     return Coder().eval()
 """
+NETS = """
+[defaults]
+verify = false
+[[job]]
+model = "model.pt"
+output = "out/model.circle"
+input = "1x3x8x8"
+[[job]]
+model = "several.py:unsupported"
+output = "out/other.circle"
+input = "1x4"
+"""
 # What --json prints for each kind of model and file: every key must be in one of them.
 PRINTED: dict[str, list[Sequence[str]]] = {
     "export": [
@@ -63,6 +75,8 @@ PRINTED: dict[str, list[Sequence[str]]] = {
     "implant": [("implant", "bundle/model.circle", "bundle/qparam.json", "implanted.tflite")],
     "report": [("report", "model.pt", "model.circle", *INPUT)],
     "ops": [("ops",)],
+    "batch --dry-run": [("batch", "nets.toml", "--dry-run")],
+    "batch": [("batch", "nets.toml")],
 }
 
 
@@ -79,6 +93,7 @@ def test_the_public_interface_is_the_recorded_one(
     torch.save(quantized(), "model.pt")
     torch2circle.export(quantized(seed=1, channels=5), (torch.zeros(1, 3, 8, 8),)).save("other.circle")
     Path("several.py").write_text(METHODS, encoding="utf-8")
+    Path("nets.toml").write_text(NETS, encoding="utf-8")
     printed: dict[str, list[Any]] = {}
     for name, calls in PRINTED.items():
         for call in calls:

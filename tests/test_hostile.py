@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import sys
 import threading
 import xml.etree.ElementTree as ET
@@ -74,6 +75,15 @@ def test_mutations(target: str, scratch: Path) -> None:
         assert found is None, found.text
 
     hold()
+
+
+def test_the_tool_counts_what_it_did(tmp_path: Path) -> None:
+    command = ["tools/fuzz.py", "--runs", "40", "--target", "survey", "--target", "dot", "--work", str(tmp_path)]
+    done = subprocess.run([sys.executable, *command], cwd=CORPUS.parents[1], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[:3] for line in done.stdout.splitlines()] == [["survey", "40", "executions,"], ["dot", "40", "executions,"]]
+    rows = [json.loads(line) for line in (tmp_path / "tally.jsonl").read_text().splitlines()]
+    assert [(row["target"], row["executions"], row["findings"]) for row in rows] == [("survey", 40, {}), ("dot", 40, {})]
 
 
 def test_a_mutation_depends_on_its_seed_alone() -> None:

@@ -35,7 +35,9 @@ else:
 ROOT = Path(__file__).parents[1]
 DIST, WORK = ROOT / "dist", ROOT / "build" / "release"
 NAME = "torch2circle"
-EXTRAS = ("verify", "report", "nnpackage", "view")
+EXTRAS = ("verify", "report", "nnpackage", "view", "safetensors", "cluster")
+IMPORTED = {"view": "netron", "safetensors": "safetensors", "cluster": "distributed"}
+"""The package of an extra whose command serves without end, or needs what is not here."""
 PROJECT = ROOT / "examples" / "golden_project"
 
 
@@ -195,11 +197,11 @@ def base_install() -> str:
 def extras_install() -> str:
     _install(f"{built()[0]}[{','.join(EXTRAS)}]")
     for extra, words in _commands():
-        if extra == "view":  # it serves until it is told to stop
-            _run([inside(), "-c", "import netron"])
+        if extra in IMPORTED:
+            _run([inside(), "-c", f"import {IMPORTED[extra]}"])
         else:
             _run([inside(), "-m", NAME, *words])
-    return f"{len(_packages())} packages; verify, report and --nnpackage run"
+    return f"{len(_packages())} packages; verify, report and --nnpackage run, {', '.join(IMPORTED.values())} can be imported"
 
 
 def _commands() -> Iterator[tuple[str, Words]]:
@@ -210,6 +212,11 @@ def _commands() -> Iterator[tuple[str, Words]]:
     yield "report", ["report", model, file, "-o", WORK / "digits.html", *sample]
     yield "nnpackage", [model, "--nnpackage", WORK / "digits.zip", *sample]
     yield "view", ["view", file, "--no-browser"]
+    (WORK / "net.py").write_text("import torch\n\n\ndef net():\n    return torch.nn.Linear(2, 2).eval()\n", encoding="utf-8")
+    (WORK / "net.safetensors").touch()
+    yield "safetensors", [f"{WORK / 'net.py'}:net", WORK / "net.circle", "--state", WORK / "net.safetensors"]
+    (WORK / "nets.toml").write_text('[[job]]\nmodel = "net.py:net"\noutput = "net.circle"\n', encoding="utf-8")
+    yield "cluster", ["batch", WORK / "nets.toml", "--scheduler", "tcp://127.0.0.1:1"]
 
 
 def _install(what: str) -> None:

@@ -6,6 +6,8 @@ what only others write: every option of every operator, graphs that call graphs,
 
 from __future__ import annotations
 
+import io
+import json
 import struct
 import sys
 import warnings
@@ -13,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from torch2circle.errors import UserError
 from torch2circle.format import Survey, survey
@@ -105,6 +109,13 @@ def made() -> Iterator[tuple[str, bytes]]:
         buffers=[{}, {"data": b'{"target": "onert"}'}], more={"signature_defs": signatures, "metadata": about}
     )
     yield "made.names.tflite", packed(tensors=[{**X, "name": "\x1b[31m<script>[red]\n"}, {**X, "name": "\u202e\x9b\"'&"}], name="a\0b")
+
+
+    entry = {"dtype": "uint8", "scale": "0.npy", "zerop": "1.npy", "quantized_dimension": 0}
+    yield "made.qparam.json", json.dumps({"y": entry, "z": {**entry, "value": "1.npy"}}).encode()
+    numbers = io.BytesIO()
+    np.save(numbers, np.array([3], np.int64))
+    yield "made.zero_point.npy", numbers.getvalue()
 
 
 def _circle(data: bytes) -> bytes:

@@ -75,7 +75,8 @@ def _check(data: bytes, scratch: Path) -> None:
 
 def _inspect(data: bytes, scratch: Path) -> None:
     whole = survey(data)
-    json.dumps(overview.overview(whole), allow_nan=False)
+    for _ in json.JSONEncoder(indent=2, allow_nan=False).iterencode(overview.overview(whole)):
+        pass
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         _print_file(whole, True, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -16,6 +15,7 @@ import click
 
 from ..errors import UserError
 from .group import SETTINGS, cli
+from .terminal import print_json
 
 if TYPE_CHECKING:
     from ..batch.manifest import Job, Manifest
@@ -109,7 +109,7 @@ def _print_plan(manifest: Manifest, reasons: dict[str, str], as_json: bool) -> N
     if as_json:
         rows = [{"name": j.name, "model": j.model, "output": j.output, "run": j.name in reasons, "why": reasons.get(j.name)}
                 for j in manifest.jobs]  # fmt: skip
-        click.echo(json.dumps({"manifest": str(manifest.path), "jobs": rows}, indent=2))
+        print_json({"manifest": str(manifest.path), "jobs": rows})
         return
     for job in manifest.jobs:
         click.echo(f"run        {job.name}: {reasons[job.name]}" if job.name in reasons else f"unchanged  {job.name}")
@@ -188,7 +188,7 @@ def _report(
     from ..batch.report import cases, counted, facts, failure
 
     if as_json:
-        click.echo(json.dumps(facts(manifest, outcomes, records, seconds, scheduler), indent=2))
+        print_json(facts(manifest, outcomes, records, seconds, scheduler))
     if junit is not None:
         from ..junit import write
 

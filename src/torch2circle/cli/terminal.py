@@ -49,7 +49,8 @@ def print_facts(facts: dict[str, Any], *keys: str) -> None:
 
 def print_json(facts: Mapping[str, Any]) -> None:
     """What ``--json`` prints: one object, which begins with the version of its keys."""
-    click.echo(json.dumps({"json_version": JSON_VERSION, **facts}, indent=2))
+    json.dump({"json_version": JSON_VERSION, **facts}, sys.stdout, indent=2)  # the text as a whole would take more than the facts
+    click.echo()
 
 
 def width() -> int | None:

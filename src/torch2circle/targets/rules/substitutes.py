@@ -198,7 +198,7 @@ def clamp_as_extremes(op: str, *dtypes: DType, why: str) -> Rule:
 
 def clamp_as_pool(op: str) -> Rule:
     """A clamp of images of int8 as the largest element of windows of one, which is clamped."""
-    window = {"filter_height": 1, "filter_width": 1, "stride_h": 1, "stride_w": 1, "padding": "VALID"}
+    window: dict[str, Any] = {"filter_height": 1, "filter_width": 1, "stride_h": 1, "stride_w": 1, "padding": "VALID"}
 
     @rule(op, why="XNNPACK runs a pool of integers that clamps what it gives, but no clamp")
     def pool(node: Node) -> Replacement:

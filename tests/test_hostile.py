@@ -36,10 +36,11 @@ from torch2circle.errors import Bug, FormatError, UserError
 from torch2circle.format import read, reader, save, survey, to_bytes
 from torch2circle.implant.graft import well_formed
 from torch2circle.ir import Finding, Where
+from torch2circle.junit import junit
 from torch2circle.show import WIDEST, columns, labelled
 from torch2circle.text import LONGEST, lines, one_line, shown
 from torch2circle.verify import Comparison, compare_files
-from torch2circle.verify.junit import junit
+from torch2circle.verify.junit import case
 
 CORPUS = Path(__file__).parent / "corpus"
 FILES = inputs(CORPUS)
@@ -317,7 +318,7 @@ def test_no_name_reaches_the_terminal_as_it_is(file: str, run: Run, tmp_path: Pa
 
 def test_names_in_junit() -> None:
     c = Comparison(NAME, "RELU", Where(module=NAME, file=NAME, line=1), 4, 2, 3.0, 10.0)
-    root = ET.fromstring(junit([(f"{NAME}\udcff: operators", [(c, [NAME])])]))
+    root = ET.fromstring(junit({f"{NAME}\udcff: operators": [case(c, [NAME])]}))
     assert root[0].get("name") == "�[31m[red]a\n\x9b1m\u202eb�<script>\u00a0é日�: operators"
     assert [element.tag for element in root.iter()] == ["testsuites", "testsuite", "testcase", "failure", "system-out"]
 

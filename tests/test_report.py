@@ -428,7 +428,7 @@ def test_the_command_as_json(folder: Path, capfd: pytest.CaptureFixture[str]) ->
     code, out, _ = run(capfd, "report", "model.pt", "model.circle", "--input", "1x4", "--json")
     assert code == 0
     assert not list(folder.glob("*.html"))
-    assert list(json.loads(out)) == ["model", "file", "open_sizes", "targets", "tensors", "ranges", "layers", "findings"]
+    assert list(json.loads(out)) == ["json_version", "model", "file", "open_sizes", "targets", "tensors", "ranges", "layers", "findings"]
 
 
 def test_the_command_refuses_what_it_cannot_do(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -114,12 +114,12 @@ def at_once(calls: list[Callable[[], object]]) -> list[object]:
 @pytest.mark.usefixtures("eager_switches")
 def test_exports_at_once_are_exports_in_turn(models: list[tuple[str, torch.Tensor]], tmp_path: Path) -> None:
     assert len(models) == THREADS
-    before = state()
     folders = [tmp_path / str(number) for number in range(THREADS)]
     for folder in folders:
         folder.mkdir()
     serial = [made(model, x, folder) for (model, x), folder in zip(models, folders, strict=True)]
     assert len(set(serial)) == THREADS
+    before = state()  # now that all is imported
     for _ in range(2):
         calls = [lambda args=(*pair, folder): made(*args) for pair, folder in zip(models, folders, strict=True)]  # type: ignore[misc]
         assert at_once(calls) == serial

@@ -445,7 +445,7 @@ def _make(module: ModuleType, name: str, attribute: str) -> Any:
     if not callable(found):
         return found
     try:
-        with _importing_from(Path.cwd()):
+        with _reading, _importing_from(Path.cwd()):  # a factory may seed the generator that all threads share
             return found()
     except (Exception, SystemExit) as error:
         raise _failure(f"the factory {name}:{attribute} failed", error) from error

@@ -22,6 +22,8 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 _unfinished: set[Path] = set()
 """What is being written. An interruption can fall between the lines that would remove it."""
+_KEPT = 40
+"""Characters of a file's name that stand in that of its part."""
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_unfinished.clear)  # they are the parent's
 
@@ -41,14 +43,16 @@ def _remove(part: Path) -> None:
 
 def _part(target: Path) -> Path:
     """A hidden name beside ``target``, on the same file system, and not too long where that one is not."""
-    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(4)}.part")
+    part = target.with_name(f".{target.name[:_KEPT]}.{secrets.token_hex(4)}.part")
     _unfinished.add(part)
     return part
 
 
 def unfinished(path: str | os.PathLike[str]) -> list[Path]:
-    """What a process that was killed while it wrote ``path`` has left beside it."""
-    target = Path(path)
+    """What a process that was killed while it wrote ``path`` has left beside it. Of a name that was cut it is left: others begin alike."""
+    target = Path(os.path.realpath(path))
+    if len(target.name) > _KEPT:
+        return []
     return [each for each in target.parent.glob(".*.part") if re.fullmatch(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.part", each.name)]
 
 

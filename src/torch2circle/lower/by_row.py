@@ -52,14 +52,17 @@ def linear_by_row(
     mode, given, weights = c.builder.options.dynamic, c.builder.arrange(x, plain(len(x.order))), Weights.of(weight, bias)
     quant, taken = weights.type.quant, c.recorded("input")
     steps = RowSteps.of(taken, symmetric, low, high, least, rows)
-    example = Example(taken, Weights.of(weight.dequantize().reshape(-1, taken.shape[-1]), bias), partial(linear, "NONE"))
-    c.later(lambda: corrected(c, example.result(steps)))
+
+    def example() -> Example:  # made when it is needed, for it has the weight in float
+        return Example(taken, Weights.of(weight.dequantize().reshape(-1, taken.shape[-1]), bias), partial(linear, "NONE"))
+
+    c.later(lambda: corrected(c, example().result(steps)))
     if mode == "exact":
         c.note("note", "dynamic", COMPUTES[mode])
         exact_but_for_ties(c, example, steps)
         return fully_connected(c, on_rows(c, given, symmetric, low, high, least, rows), weights, "NONE")
     c.hybrid = mode == "hybrid" and weight.shape[-1] == taken.shape[-1] and quant is not None and not quant.zero_point.any()
-    c.later(lambda: c.tolerate(example.bound(steps)))
+    c.later(lambda: c.tolerate(example().bound(steps)))
     c.note("note", "dynamic", COMPUTES["hybrid" if c.hybrid else "dequantize"])
     return fully_connected(c, given, weights, "NONE")
 

@@ -108,7 +108,7 @@ def linear_of_rounded(c: Context, x: Value, X_scale: float, X_zero_point: int, W
     weights, steps = c.packed(W_prepack), Steps(X_scale, X_zero_point)
     example = Example(c.recorded("X"), weights, partial(linear, act))
     c.later(lambda: corrected(c, example.result(steps)))
-    exact_but_for_ties(c, example, steps)
+    exact_but_for_ties(c, lambda: example, steps)
     integers = c.emit_as(Type(x.type.shape, DType.UINT8, Quant.per_tensor(X_scale, X_zero_point)), "QUANTIZE", x)
     return fully_connected(c, part(c, "DEQUANTIZE", integers, dtype=DType.FLOAT32), weights, act)
 
@@ -242,9 +242,9 @@ def _apart(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max())
 
 
-def exact_but_for_ties(c: Context, example: Example, steps: Grained) -> None:
+def exact_but_for_ties(c: Context, example: Callable[[], Example], steps: Grained) -> None:
     def judge() -> None:
-        if (bound := example.tie_bound(steps)) > 0:
+        if (bound := example().tie_bound(steps)) > 0:
             c.tolerate(bound)
 
     c.later(judge)
@@ -254,7 +254,7 @@ def _exact(c: Context, x: Placed, layer: Layer, example: Example, steps: Steps, 
     grid = grid_of(c, x.value, steps.count, for_others=squeezed)
     rounded = Placed(on_grid(c, x.value, grid), x.order)
     if not squeezed:
-        exact_but_for_ties(c, example, steps)
+        exact_but_for_ties(c, lambda: example, steps)
         return layer(c, rounded)
     c.later(lambda: c.tolerate(steps.scale))
     inner = Inner(c.builder, c.call, c.order)

@@ -19,6 +19,18 @@ from torch2circle.format.ahead import AHEAD, THREADS, WORTH, ahead
 from torch2circle.ir import Constant, DType, Graph, Node, Type, Value
 
 
+@pytest.fixture(autouse=True)
+def always_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads begin behind the first large result, whatever that took."""
+    monkeypatch.setattr(module, "SLOW", 0.0)
+
+
+def test_what_is_made_fast_is_made_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SLOW", 1.0)
+    made = list(ahead(lambda n: threading.current_thread(), range(6), lambda n: WORTH))
+    assert made == [threading.current_thread()] * 6
+
+
 def test_results_come_in_order_whatever_thread_is_first() -> None:
     def make(n: int) -> int:
         time.sleep(0.001 * (n % 3))
@@ -33,9 +45,9 @@ def test_large_results_are_made_in_threads_and_small_ones_are_not() -> None:
     def make(n: int) -> None:
         made[n] = threading.current_thread().name
 
-    list(ahead(make, range(6), lambda n: WORTH if n < 3 else 1))
-    assert {made[n].startswith("ahead") for n in range(3)} == {True}
-    assert {made[n] for n in range(3, 6)} == {threading.current_thread().name}
+    list(ahead(make, range(7), lambda n: WORTH if n < 4 else 1))
+    assert {made[n].startswith("ahead") for n in range(1, 4)} == {True}
+    assert {made[n] for n in (0, 4, 5, 6)} == {threading.current_thread().name}
 
 
 @pytest.mark.parametrize(("size", "most"), [(WORTH, THREADS + 1), (AHEAD // 2, 2), (AHEAD // 2 + 1, 1), (2 * AHEAD, 1)])

@@ -25,6 +25,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from .archives import irregular
+from .mapping import numbers_are_there
 from .pickles import Scan, scan
 
 # What torch.serialization.safe_globals takes: an object, and the name a file calls it by.
@@ -159,20 +160,6 @@ _PACKED_CLASS = re.compile(rb"__torch__\.torch\.classes\.(quantized[.\n]\w+Packe
 _NAMESPACE = re.compile(rb"\b__torch__\b(?!\.\w)|\b__torch__\.torch\b(?!\.\w)")  # the namespace itself, which could get another name
 
 
-# Bytes of a number, by the class of its storage. PyTorch's reader in C++ takes as many as the pickle says, however many there are.
-_WIDTHS = {
-    f"torch {name}Storage": width
-    for width, names in {
-        1: "Byte Char Bool QInt8 QUInt8 QUInt4x2 QUInt2x4",
-        2: "Short Half BFloat16",
-        4: "Int Float QInt32",
-        8: "Long Double ComplexFloat",
-        16: "ComplexDouble",
-    }.items()
-    for name in names.split()
-}
-
-
 def suspicious_in_torchscript(archive: zipfile.ZipFile) -> list[str]:
     """What in a TorchScript archive could reach files, processes or memory: operators, classes bound to C++, numbers that are not there.
 
@@ -188,7 +175,8 @@ def suspicious_in_torchscript(archive: zipfile.ZipFile) -> list[str]:
         if folder.startswith(("data/", "constants/")):
             continue
         text = archive.read(member)
-        if folder in ("data.pkl", "constants.pkl") and not _numbers_are_there(archive, member, text):
+        # PyTorch's reader in C++ takes as many numbers as the pickle says, however many there are.
+        if folder in ("data.pkl", "constants.pkl") and not numbers_are_there(archive, member):
             found.append(f"numbers that are not there in {member}")
         if len(_BOUND_CLASS.findall(text)) > len(_PACKED_CLASS.findall(text)):
             found.append(f"a class bound to C++ in {member}")
@@ -200,16 +188,6 @@ def suspicious_in_torchscript(archive: zipfile.ZipFile) -> list[str]:
         if _NAMESPACE.search(text):
             found.append(f"a namespace as a value in {member}")
     return found
-
-
-def _numbers_are_there(archive: zipfile.ZipFile, pickled: str, data: bytes) -> bool:
-    """Whether the archive has all numbers that a pickle in it speaks of."""
-    storages = scan(data).storages
-    if storages is None:
-        return False
-    sizes = {member.filename: member.file_size for member in archive.infolist()}
-    folder = pickled.removesuffix(".pkl")
-    return all(kind in _WIDTHS and 0 <= count * _WIDTHS[kind] <= sizes.get(f"{folder}/{name}", -1) for kind, name, count in storages)
 
 
 def _without_getattr(text: bytes) -> bytes:

@@ -19,9 +19,8 @@ ROWS = [
     {"ir", "text"},
     {"spec", "releases", "arithmetic", "quant", "format", "unfused", "plain", "one_scale", "collecting"},
     {
-        "loading", "shapes", "safety", "healing", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary",
-        "pickles", "archives", "scales", "implant", "runtimes", "samples", "states", "mapping", "checks", "difference", "conversion",
-        "junit",
+        "loading", "shapes", "record", "provenance", "mutation", "trees", "lower", "optimize", "targets", "boundary", "scales", "implant",
+        "runtimes", "samples", "checks", "difference", "conversion", "junit",
     },
     {"verify", "nnpackage"},
     {"pipeline"},
@@ -32,7 +31,7 @@ ROWS = [
 ]  # fmt: skip
 RECORDING = {"record", "provenance", "mutation", "trees", "unfused", "plain", "one_scale"}
 ALLOWED = {
-    "torch": RECORDING | {"loading", "states", "shapes", "safety", "healing", "quant", "lower", "pipeline", "support", "samples", "batch"},
+    "torch": RECORDING | {"loading", "shapes", "quant", "lower", "pipeline", "support", "samples", "batch"},
     "flatbuffers": set(),
     "onert": set(),  # runtimes.py imports them by name, in a child
     "ai_edge_litert": set(),

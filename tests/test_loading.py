@@ -22,8 +22,8 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 
 from forged import EVIL, MARK, PYTHON, forge, saved
 from torch2circle.errors import LoadError
-from torch2circle.healing import heal
 from torch2circle.loading import infer_inputs, load, load_inputs, parse_input, program
+from torch2circle.loading.healing import heal
 
 SAMPLE = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import torch2circle
 from torch2circle.errors import LoadError, MissingRuntime
 from torch2circle.loading import load
-from torch2circle.mapping import can_be_mapped
+from torch2circle.loading.mapping import can_be_mapped
 
 safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .errors import LoadError, MissingRuntime
+from ..errors import LoadError, MissingRuntime
 
 INDEX_LIMIT = 64 << 20
 """Bytes of an index; those of the largest models have a few hundred thousand."""

@@ -450,6 +450,14 @@ def test_fail_fast(folder: Path, batch: Batch) -> None:
     assert rows == ["failed", "not run", "not run"]
 
 
+def test_a_job_that_is_taken_up_when_the_run_has_ended_is_not_run(folder: Path) -> None:
+    """A thread may come to it between the end of the run and the moment when the job is taken back."""
+    job = manifest.Job("good", "nets.py:good", "good.circle", (), (), ("good.circle",), 60)
+    (folder / "running").write_text("")
+    assert worker.work(job, worker.Run(folder, folder, "token", 1, False, versions())).status == "not run"
+    assert not (folder / "good.circle").exists()
+
+
 # -- what is shown
 
 

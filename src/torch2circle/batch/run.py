@@ -85,9 +85,9 @@ def run(
         interrupted = True
     finally:
         if left:
-            (settings.work / "running").write_text("")  # which ends those that run, wherever that is
             for future in left:
                 future.cancel()
+            (settings.work / "running").write_text("")  # which ends those that run, wherever that is
     wait(left, timeout=2 * GRACE)
     for future in left:
         ended(futures[future], NOT_RUN if future.cancelled() or not future.done() else _finished(future, futures[future], records))

@@ -43,10 +43,19 @@ class Run:
     @property
     def goes_on(self) -> bool:
         """Whether anybody waits for results."""
+        return self._said() == self.token
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it said so."""
+        return self._said() == ""
+
+    def _said(self) -> str | None:
+        """What the run's file says: its token, nothing once it has ended; None if there is no file to be seen."""
         try:
-            return (self.work / "running").read_text() == self.token
+            return (self.work / "running").read_text()
         except OSError:
-            return False
+            return None
 
 
 def failed(kind: str, message: str, hint: str | None = None) -> Outcome:
@@ -60,6 +69,8 @@ def _here() -> str:
 
 def work(job: Job, run: Run) -> Outcome:
     """Run the job in a process of its own; whatever happens to that is the job's outcome."""
+    if run.has_ended:  # between what ended it and the word to leave this job
+        return Outcome("not run", worker=_here())
     if not run.goes_on:
         hint = "the manifest's folder must be on a file system that all workers have, under the same path"
         return failed("lost", f"{_here()} does not see the run's files: {run.work}", hint)

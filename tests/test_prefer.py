@@ -134,7 +134,7 @@ def test_other_choices_are_refused() -> None:
     model, args = floating(Seq(nn.Conv2d(3, 5, 3)), (1, 3, 8, 7))
     with pytest.raises(ValueError, match="prefer must be one of"):
         torch2circle.export(model, args, prefer="size")
-    with pytest.raises(ValueError, match="give one of them"):
+    with pytest.raises(torch2circle.UserError, match="give one of them"):
         torch2circle.export(model, args, prefer="speed", weights="float16")
 
 

@@ -92,6 +92,7 @@ def export(
         UnsupportedOps, UnsupportedUse: an operator, or an argument of one, that has no equivalent.
         QuantizationError: a scale or bias that no integer kernel can use.
         ValueError: an option is none of those above.
+        UserError: ``prefer="speed"`` with weights that onert does not read.
     """
     chosen: dict[str, Any] = {"io_layout": io_layout, "bias_overflow": bias_overflow, "dynamic": dynamic, "recurrent": recurrent}
     choices = {**CHOICES, "weights": WEIGHTS, "prefer": PREFERENCES}
@@ -100,7 +101,8 @@ def export(
             raise ValueError(f"{name} must be one of {choices[name]}: {value!r}")
     if prefer == "speed":
         if weights != "stored":
-            raise ValueError(f'prefer="speed" is for onert, weights={weights!r} is not: give one of them')
+            hint = "give one of them"
+            raise UserError(f'prefer="speed" (--prefer speed) is for onert, weights="{weights}" (--weights {weights}) is not', hint=hint)
         weights = REQUANTIZED
     names = [custom_ops] if isinstance(custom_ops, str) else custom_ops
     custom = dict(names) if isinstance(names, Mapping) else {op: op for op in names}
